@@ -1,0 +1,1 @@
+"""Leases: keys that live as long as somebody renews them. Read lessor."""

@@ -1,0 +1,131 @@
+"""Connections to other members: the sockets under `peer`, and the questions of a member that has not started.
+
+`PeerDialer` connects and hands each socket to its exchange; a `Hub` carries the bytes, as it does for a listener.
+`Others` asks before the loop runs, so it blocks, each question in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from quorate.peer.exchange import Dialer, Exchange
+from quorate.ports import Log
+from quorate.runtime.listen import Hub, Link
+from quorate.runtime.loop import UvLoop
+from quorate.runtime.urls import Url, UrlError, parse_url
+from quorate.server.join import Answer, Elsewhere
+from quorate.wire.frames import SECOND_NS, Limits
+
+DIAL_S: Final = 1.0
+MAX_ANSWER_BYTES: Final = 16 << 20
+THREADS_MAX: Final = 16
+
+Tls = Callable[[str], ssl.SSLContext]
+"""Gives the context for a connection to a host."""
+
+
+class PeerDialer(Dialer):
+    """Connects to other members."""
+
+    def __init__(self, loop: UvLoop, log: Log, election_ns: int, tls: Tls | None = None) -> None:
+        self._loop = loop
+        self._tls = tls
+        self._limit_s = DIAL_S + election_ns / SECOND_NS
+        self._hub = Hub(loop, Limits(), log)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def dial(self, url: str, exchange: Exchange) -> None:
+        """Connect, in the background."""
+        if self._closed:
+            self._loop.soon(lambda: exchange.refused("closed"))
+            return
+        task = self._loop.aio.create_task(self._dial(url, exchange))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _dial(self, text: str, exchange: Exchange) -> None:
+        try:
+            link = await asyncio.wait_for(self._connect(parse_url(text), exchange), self._limit_s)
+        except TimeoutError:
+            exchange.refused(f"dial {text}: i/o timeout")
+        except (OSError, ValueError) as error:
+            exchange.refused(f"dial {text}: {getattr(error, 'strerror', None) or error}")
+        else:
+            if exchange.closed:
+                link.abort()
+
+    async def _connect(self, url: Url, exchange: Exchange) -> Link:
+        aio = self._loop.aio
+        link = Link(self._hub, exchange)
+        if url.is_unix:
+            await aio.create_unix_connection(lambda: link, url.host, ssl=self._context(url))
+            return link
+        host, port = url.host_port()
+        context = self._context(url)
+        if context is None:
+            await aio.create_connection(lambda: link, host, int(port))
+        else:
+            await aio.create_connection(lambda: link, host, int(port), ssl=context, server_hostname=host)
+        return link
+
+    def _context(self, url: Url) -> ssl.SSLContext | None:
+        if not url.is_secure:
+            return None
+        if self._tls is None:
+            raise OSError(f"no TLS settings for {url.text}")
+        return self._tls(url.host)
+
+    def close(self) -> None:
+        """Cut off every connection."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        self._hub.abort_all()
+
+
+class Others(Elsewhere):
+    """The other members, before this one has started."""
+
+    def __init__(self, tls: Tls | None = None) -> None:
+        self._tls = tls
+
+    def get(self, urls: list[str], limit_ns: int) -> list[Answer | None]:
+        """GET all of these at the same time."""
+        return self.ask(urls, limit_ns, {}, b"")
+
+    def ask(self, urls: list[str], limit_ns: int, headers: dict[str, str], body: bytes) -> list[Answer | None]:
+        """GET all of these at the same time, with a body."""
+        if not urls:
+            return []
+        with ThreadPoolExecutor(min(len(urls), THREADS_MAX)) as pool:
+            return list(pool.map(lambda url: self._get(url, limit_ns / SECOND_NS, headers, body), urls))
+
+    def _get(self, text: str, limit_s: float, sent: dict[str, str], asked: bytes) -> Answer | None:
+        base, _, path = text.partition("://")[2].partition("/")
+        try:
+            url = parse_url(f"{text.partition('://')[0]}://{base}")
+            connection = self._connection(url, limit_s)
+            try:
+                connection.request("GET", "/" + path, asked or None, sent)
+                response = connection.getresponse()
+                body = response.read(MAX_ANSWER_BYTES)
+                headers = {name.lower(): value for name, value in response.getheaders()}
+                return Answer(response.status, headers, body)
+            finally:
+                connection.close()
+        except (OSError, UrlError, http.client.HTTPException):
+            return None
+
+    def _connection(self, url: Url, limit_s: float) -> http.client.HTTPConnection:
+        host, port = url.host_port()
+        if not url.is_secure:
+            return http.client.HTTPConnection(host, int(port), timeout=limit_s)
+        if self._tls is None:
+            raise OSError(f"no TLS settings for {url.text}")
+        return http.client.HTTPSConnection(host, int(port), timeout=limit_s, context=self._tls(url.host))

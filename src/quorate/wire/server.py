@@ -1,0 +1,482 @@
+"""The server's role: requests in, services called, replies out; graceful drain; enforcement of ping manners.
+
+A unary call is dispatched when its message is complete, as grpc-go does, and its reply leaves as one join of constant
+blocks and the message: HEADERS, DATA, trailers. When a reply ends before the client's messages do, RST_STREAM(NO_ERROR)
+follows it. When replies pile up unread beyond `max_queued_bytes`, further unary requests wait in `_waiting` until they
+have been read; their messages count against `max_assembly_bytes`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from quorate import errors
+from quorate.errors import RpcError
+from quorate.wire import frames, grpc
+from quorate.wire.deframe import GrpcStream
+from quorate.wire.flow import Stream
+from quorate.wire.frames import Http2Error, Limits, TransportStats
+from quorate.wire.grpc import OK_TRAILERS, OK_TRAILERS_PREFIX, PREFIX_BYTES
+from quorate.wire.http2 import DRAIN_PING, Connection
+from quorate.wire.http2web import WebStream
+from quorate.wire.request import HTTP, MALFORMED, RequestHead, RequestReader
+from quorate.wire.rpc import Method, Router, ServerCall
+from quorate.wire.web import HttpHandler
+
+HEADS_KEPT: Final = 256
+HEAD_BLOCK_BYTES: Final = 1024
+GAPS_KEPT: Final = 64
+IDLE_PING_NS: Final = 2 * 3600 * frames.SECOND_NS  # grpc-go: defaultPingTimeout, without calls
+
+END_HEADERS: Final = frames.FLAG_END_HEADERS
+END_BOTH: Final = frames.FLAG_END_HEADERS | frames.FLAG_END_STREAM
+
+
+class ServerStream(GrpcStream):
+    """The transport's side of one RPC."""
+
+    def __init__(self, conn: ServerConnection, stream_id: int, head: RequestHead, method: Method) -> None:
+        super().__init__(conn, stream_id, conn.limits.max_receive_bytes)
+        self.server = conn
+        self.head = head
+        self.method = method
+        self.gzip = head.gzip
+        self.call: Http2Call | None = None  # None before a unary method's message, and after the end
+        self.began = False  # response HEADERS are sent
+        self.body_bytes = 0
+
+    def received(self, data: bytes, start: int, end: int, ended: bool) -> None:
+        """Take DATA, and hold it against the content-length if there is one."""
+        if self.call is not None and self.method.unary is not None:
+            return  # the service has its message; grpc-go reads no further either
+        expected = self.head.content_length
+        if expected >= 0:
+            self.body_bytes += end - start
+            if self.body_bytes > expected or (ended and self.body_bytes != expected):
+                self.conn.reset_stream(self, frames.PROTOCOL_ERROR)
+                return
+        super().received(data, start, end, ended)
+
+    def message(self, message: bytes) -> None:
+        """Dispatch a unary call, or hand on a message of a stream."""
+        server = self.server
+        server.stats.received_bytes += len(message)
+        call = self.call
+        if self.method.unary is None:
+            if call is not None:
+                self.method.received += 1
+                if call.on_message is not None:
+                    server.deliver(self, call.on_message, message)
+        elif call is None:
+            server.dispatch(self, message)
+
+    def half_closed(self) -> None:
+        """Tell a streaming service; a unary call must have got its message."""
+        call = self.call
+        if self.method.unary is not None:
+            if call is None:
+                self.end(grpc.NO_MESSAGE)
+        elif call is not None and call.on_half_close is not None:
+            self.server.notify(self, call.on_half_close)
+
+    def broken(self, error: RpcError) -> None:
+        """End the call with an error that the service did not cause."""
+        self._lose(error.code)
+        self.end(error)
+
+    def expired(self) -> None:
+        """End the call for its deadline."""
+        self.broken(grpc.DEADLINE)
+
+    def aborted(self, code: int) -> None:  # noqa: ARG002
+        """The client has reset the stream or is gone."""
+        self._lose(errors.CANCELED)
+
+    def _lose(self, code: int) -> None:
+        """Tell the service that the call is over without its doing."""
+        call = self.call
+        if call is None or call.ended:
+            return
+        call.ended = True
+        self.call = None
+        self.method.handled[code] += 1
+        on_end = call.on_end
+        call.clear()
+        if on_end is not None:
+            self.server.notify(self, on_end)
+
+    def drained(self) -> None:
+        """Tell the service that it may send more."""
+        call = self.call
+        if call is not None and call.on_drain is not None:
+            self.server.notify(self, call.on_drain)
+
+    def begin(self) -> None:
+        """Send the response HEADERS, once."""
+        if not self.began:
+            self.began = True
+            head = self.head
+            self.conn.sent_frames += 1
+            self.conn.put(b"".join((head.reply_prefix, self.id.to_bytes(4, "big"), head.reply_block)))
+
+    def end(self, error: RpcError | None) -> None:
+        """Send the trailers behind what is queued; a call that has sent nothing fails in one frame."""
+        if self.done or self.ending:
+            return
+        block = OK_TRAILERS if error is None else grpc.trailers_block(error)
+        if not self.began:
+            self.began = True
+            block = self.head.reply_block + block
+        self.conn.sent_frames += 1
+        self.conn.send_end(self, frames.frame(frames.HEADERS, END_BOTH, self.id, block))
+
+
+class Http2Call(ServerCall):
+    """A call as the service sees it."""
+
+    def __init__(self, stream: ServerStream) -> None:
+        self.path = stream.head.path
+        self.ended = False
+        self.on_message = None
+        self.on_half_close = None
+        self.on_end = None
+        self.on_drain = None
+        self._stream = stream
+
+    def metadata(self, name: bytes) -> bytes | None:
+        """Return the first value of a request header."""
+        return self._stream.head.value(name)
+
+    def peer(self) -> str:
+        """Return the client's address."""
+        return self._stream.server.peer
+
+    def complete(self, response: bytes) -> None:
+        """Answer a unary call, or send the last message of a stream and end it."""
+        if self.ended:
+            return
+        self.ended = True
+        stream = self._stream
+        method = stream.method
+        method.sent += 1
+        method.handled[0] += 1
+        stream.call = None
+        stream.server.reply(stream, response)
+        if self.on_end is not None or method.unary is None:
+            self.clear()
+
+    def fail(self, error: RpcError) -> None:
+        """End the call with an error."""
+        if self.ended:
+            return
+        self.ended = True
+        stream = self._stream
+        stream.method.handled[error.code] += 1
+        stream.call = None
+        stream.end(error)
+        self.clear()
+
+    def send(self, message: bytes) -> None:
+        """Queue a message of a stream."""
+        if self.ended:
+            return
+        stream = self._stream
+        stream.begin()
+        stream.method.sent += 1
+        stream.server.stats.sent_bytes += len(message)
+        stream.send_message(message)
+
+    def finish(self) -> None:
+        """End a stream with status OK."""
+        if self.ended:
+            return
+        self.ended = True
+        stream = self._stream
+        stream.method.handled[0] += 1
+        stream.call = None
+        stream.begin()
+        stream.end(None)
+        self.clear()
+
+    def queued_bytes(self) -> int:
+        """Return how many bytes wait for the client."""
+        return self._stream.queued
+
+    def clear(self) -> None:
+        """Let go of the service, so that no cycle outlives the call."""
+        self.on_message = None
+        self.on_half_close = None
+        self.on_end = None
+        self.on_drain = None
+
+
+class ServerConnection(Connection):
+    """One client's HTTP/2 connection."""
+
+    def __init__(
+        self, router: Router, limits: Limits, clock: Callable[[], int], peer: str, stats: TransportStats
+    ) -> None:
+        super().__init__(limits, clock, stats, True)
+        self.peer = peer
+        self.http: HttpHandler | None = None
+        """Answers requests that are not gRPC; without it they are refused as grpc-go does."""
+        self._reader = RequestReader(router)
+        self._heads: dict[bytes, RequestHead] = {}
+        self._gaps: list[tuple[int, int]] = []  # ranges of ids that the client skipped
+        self._refuse_after = frames.MAX_STREAM_ID
+        self._drain_ns = 0
+        self._waiting: deque[tuple[ServerStream, bytes]] = deque()
+        self._ping_ns_seen = 0
+        self._ping_strikes = 0
+        self._ping_frames = 0
+
+    # Requests
+
+    def received_headers(self, stream_id: int, block: bytes, ended: bool) -> None:
+        """Open a stream, or take the trailers of one."""
+        head = self._heads.get(block)
+        if head is None:
+            head = self._read_head(block)
+        if stream_id <= self.peer_last_id or stream_id & 1 == 0:
+            self._received_trailers(stream_id, head, ended)
+            return
+        if stream_id != self.peer_last_id + 2 and stream_id != 1:
+            self._note_gap(self.peer_last_id + 2 - (self.peer_last_id + 1) % 2, stream_id - 2)
+        self.peer_last_id = stream_id
+        if stream_id > self._refuse_after or len(self.streams) >= self.limits.max_concurrent_streams:
+            self._control()
+            self.reset(stream_id, frames.REFUSED_STREAM)
+        elif head.method is not None:
+            self._open_rpc(stream_id, head, head.method, ended)
+        else:
+            self._open_other(stream_id, head, ended)
+
+    def _read_head(self, block: bytes) -> RequestHead:
+        generation = self._decoder.generation
+        head = self._reader.read(self._decoder.decode(block))
+        if generation != self._decoder.generation:
+            # What the kept blocks refer to may have moved in the table.
+            self._heads.clear()
+        elif len(block) <= HEAD_BLOCK_BYTES:
+            if len(self._heads) >= HEADS_KEPT:
+                self._heads.clear()
+            self._heads[block] = head
+        return head
+
+    def _note_gap(self, first: int, last: int) -> None:
+        self._gaps.append((first, last))
+        if len(self._gaps) > GAPS_KEPT:
+            del self._gaps[0]
+
+    def is_idle(self, stream_id: int) -> bool:
+        """Tell whether the client has never opened a stream."""
+        if stream_id > self.peer_last_id or stream_id & 1 == 0:
+            return True
+        return any(first <= stream_id <= last for first, last in self._gaps)
+
+    def _received_trailers(self, stream_id: int, head: RequestHead, ended: bool) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            if self.is_idle(stream_id):
+                raise Http2Error(frames.PROTOCOL_ERROR, "bad stream id")
+            if stream_id not in self._reset_ids:
+                raise Http2Error(frames.STREAM_CLOSED, "HEADERS on a closed stream")
+            self._control()
+        elif not stream.recv_open:
+            self.reset_stream(stream, frames.STREAM_CLOSED)
+        elif not ended or any(name[:1] == b":" for name, _ in head.fields):
+            self.reset_stream(stream, frames.PROTOCOL_ERROR)
+        else:
+            stream.recv_open = False
+            stream.received(b"", 0, 0, True)
+
+    def _open_rpc(self, stream_id: int, head: RequestHead, method: Method, ended: bool) -> None:
+        stream = ServerStream(self, stream_id, head, method)
+        self.streams[stream_id] = stream
+        if head.timeout_ns >= 0:
+            self.set_deadline(stream, self.clock() + head.timeout_ns)
+        if method.stream is not None:
+            call = Http2Call(stream)
+            stream.call = call
+            method.started += 1
+            try:
+                method.stream(call)
+            except Exception as error:
+                self._failed(stream, error)
+        if ended and not stream.done:
+            stream.recv_open = False
+            stream.received(b"", 0, 0, True)
+
+    def _open_other(self, stream_id: int, head: RequestHead, ended: bool) -> None:
+        """Answer or refuse a request that is no RPC of ours."""
+        if head.kind == MALFORMED:
+            self._control()
+            self.reset(stream_id, frames.PROTOCOL_ERROR)
+            return
+        if head.kind == HTTP and self.http is not None:
+            stream = WebStream(self, stream_id, head, self.http, self.peer)
+            self.streams[stream_id] = stream
+            stream.open(ended)
+            return
+        refusal = head.refusal
+        if head.kind == HTTP:
+            unsupported = RequestHead(head.fields)
+            content_type = grpc.quote(head.value(b"content-type") or b"")
+            text = f"invalid gRPC request content-type {content_type}"
+            unsupported.refuse(415, b"application/grpc", RpcError(errors.INVALID_ARGUMENT, text))
+            refusal = unsupported.refusal
+        self.put_control(frames.frame(frames.HEADERS, END_BOTH, stream_id, refusal))
+        if not ended:
+            self.reset(stream_id, frames.NO_ERROR)
+
+    # Calling services
+
+    def dispatch(self, stream: ServerStream, message: bytes) -> None:
+        """Call a unary method, now or when replies have been read."""
+        call = Http2Call(stream)
+        stream.call = call
+        stream.method.started += 1
+        stream.method.received += 1
+        if self.queued_bytes > self.limits.max_queued_bytes:
+            if not self.hold(stream, len(message)):
+                stream.broken(grpc.OUT_OF_BUDGET)
+                return
+            self._waiting.append((stream, message))
+            return
+        self._call_unary(stream, call, message)
+
+    def _call_unary(self, stream: ServerStream, call: Http2Call, message: bytes) -> None:
+        unary = stream.method.unary
+        assert unary is not None
+        try:
+            unary(call, message)
+        except Exception as error:
+            self._failed(stream, error)
+
+    def take_output(self) -> bytes:
+        """Return everything queued; then serve what has waited for room."""
+        output = super().take_output()
+        while self._waiting and self.queued_bytes <= self.limits.max_queued_bytes:
+            stream, message = self._waiting.popleft()
+            if not stream.done and stream.call is not None:
+                self.release(stream)
+                self._call_unary(stream, stream.call, message)
+        return output
+
+    def deliver(self, stream: ServerStream, on_message: Callable[[bytes], None], message: bytes) -> None:
+        """Hand a message to a streaming service."""
+        try:
+            on_message(message)
+        except Exception as error:
+            self._failed(stream, error)
+
+    def notify(self, stream: ServerStream, callback: Callable[[], None]) -> None:
+        """Tell a service something."""
+        try:
+            callback()
+        except Exception as error:
+            self._failed(stream, error)
+
+    def _failed(self, stream: ServerStream, error: Exception) -> None:
+        """End the call of a service that raised. Only an RpcError is meant for the client."""
+        if not isinstance(error, RpcError):
+            self.stats.handler_errors += 1
+            if self.handler_failed is not None:
+                self.handler_failed(stream.head.path, error)
+            error = RpcError(errors.INTERNAL, "internal error")
+        call = stream.call
+        if call is not None:
+            call.fail(error)
+
+    # Replies
+
+    def reply(self, stream: ServerStream, response: bytes) -> None:
+        """Send one message and status OK."""
+        size = len(response)
+        self.stats.sent_bytes += size
+        if stream.recv_open or stream.began or not self.can_send(stream, size + PREFIX_BYTES):
+            stream.begin()
+            stream.send_message(response)
+            stream.end(None)
+            return
+        body = size + PREFIX_BYTES
+        stream.send_window -= body
+        self.send_window -= body
+        self.sent_frames += 1
+        head = stream.head
+        sid = stream.id.to_bytes(4, "big")
+        self.put(
+            b"".join(
+                (
+                    head.reply_prefix,
+                    sid,
+                    head.reply_block,
+                    (body << 16).to_bytes(5, "big"),
+                    sid,
+                    size.to_bytes(PREFIX_BYTES, "big"),
+                    response,
+                    OK_TRAILERS_PREFIX,
+                    sid,
+                    OK_TRAILERS,
+                )
+            )
+        )
+        stream.send_open = False
+        self.forget(stream)
+
+    def sent_end(self, stream: Stream) -> None:
+        """The reply is complete: the stream is over, whatever the client still wanted to send."""
+        stream.send_open = False
+        if stream.recv_open:
+            self.reset(stream.id, frames.NO_ERROR)
+        self.forget(stream)
+
+    # Drain and pings
+
+    def drain(self) -> None:
+        """Take no new streams, finish the open ones, then close (grpc-go: outgoingGoAwayHandler)."""
+        if self.draining or self.closed:
+            return
+        self.draining = True
+        self._drain_ns = self.clock()
+        self.put(frames.goaway(frames.MAX_STREAM_ID, frames.NO_ERROR, b"graceful_stop"))
+        self.put(frames.PING_HEAD + DRAIN_PING)
+        if not self._settled:
+            self._shut("")
+
+    def drain_answered(self) -> None:
+        """The client knows: name the last stream that it will get an answer for."""
+        if self.draining and self._refuse_after == frames.MAX_STREAM_ID:
+            self._refuse_after = self.peer_last_id
+            self.put(frames.goaway(self.peer_last_id, frames.NO_ERROR, b""))
+            if not self.streams:
+                self._shut("")
+
+    def _last_stream_gone(self) -> None:
+        if self._refuse_after != frames.MAX_STREAM_ID:
+            self._shut("")
+
+    def tick(self, now_ns: int) -> None:
+        """Do what is due."""
+        super().tick(now_ns)
+        if self.draining and not self.closed and now_ns - self._drain_ns >= self.limits.drain_ping_ns:
+            self.drain_answered()
+
+    def pinged(self) -> None:
+        """Hold the client to the keepalive policy (grpc-go: handlePing)."""
+        now_ns = self.clock()
+        last_ns = self._ping_ns_seen
+        self._ping_ns_seen = now_ns
+        if self.sent_frames != self._ping_frames:
+            # HEADERS or DATA left since the last ping: bandwidth probes and the like are excused.
+            self._ping_frames = self.sent_frames
+            self._ping_strikes = 0
+            return
+        limits = self.limits
+        idle = not self.streams and not limits.ping_without_calls
+        if last_ns and now_ns - last_ns < (IDLE_PING_NS if idle else limits.min_ping_interval_ns):
+            self._ping_strikes += 1
+            if self._ping_strikes > limits.max_ping_strikes:
+                raise Http2Error(frames.ENHANCE_YOUR_CALM, "too_many_pings")

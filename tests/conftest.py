@@ -1,0 +1,15 @@
+"""What all tests share: those marked `slow` run when they are asked for."""
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what takes minutes, unless QUORATE_SLOW=1."""
+    if os.environ.get("QUORATE_SLOW") == "1":
+        return
+    skip = pytest.mark.skip(reason="takes minutes; QUORATE_SLOW=1 (make slow) runs it")
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(skip)
