@@ -1,8 +1,17 @@
-"""What all tests share: those marked `slow` run when they are asked for."""
+"""What all tests share: those marked `slow` run when they are asked for.
+
+With QUORATE_REPEATABLE=1, as in CI, hypothesis tries the same examples each time, so that a change is judged by what it
+changed.
+"""
 
 import os
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True)
+if os.environ.get("QUORATE_REPEATABLE") == "1":
+    settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

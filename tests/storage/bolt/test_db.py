@@ -325,6 +325,16 @@ def test_copies_of_random_files(seed: int) -> None:
     assert_clean(twin)
 
 
+def test_a_copy_of_four_pages_is_no_new_file() -> None:
+    _, db = new_db()
+    tx = db.begin_write()
+    tx.create_bucket(b"key").put(b"a", b"1" * 500)
+    commit(db, tx)
+    twin = copy_of(db, 50)
+    assert twin.meta.high_water == 4
+    assert plain_db(twin) == plain_db(db)
+
+
 def test_a_copy_of_many_pages_is_full_at_every_level() -> None:
     _, db = new_db(1024)
     tx = db.begin_write()

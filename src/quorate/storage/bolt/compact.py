@@ -1,9 +1,10 @@
 """Copying a state into a fresh file without gaps: defragmentation.
 
 Contract: reads a pinned state only, so it may run in slices or in the worker while commits go on. The copy has the same
-buckets, pairs and sequences, leaf pages filled to `fill`, no free pages and transaction id 1. It is durable when
-`finish` returns; the caller renames it into place and opens it. Memory is bounded by a few megabytes and one leaf page
-of the source, since pages are written as they fill, level by level from below.
+buckets, pairs and sequences, leaf pages filled to `fill`, no free pages and transaction ids 2 and 3 (0 and 1 are those
+of a file that was never used). It is durable when `finish` returns; the caller renames it into place and opens it.
+Memory is bounded by a few megabytes and one leaf page of the source, since pages are written as they fill, level by
+level from below.
 
     copy = Compactor(read_tx, disk, path)
     while copy.step(1000): ...
@@ -140,8 +141,8 @@ class Compactor:
         self._file.sync()
         size = self._editor.page_size
         high_water = len(self._editor.freelist.state)
-        meta = Meta(size, self._root, self._sequence, NO_FREELIST, high_water, 1)
-        self._file.write_at(meta.page(0, 0) + meta.page(1, 1), 0)
+        meta = Meta(size, self._root, self._sequence, NO_FREELIST, high_water, 3)
+        self._file.write_at(meta.page(0, 2) + meta.page(1, 3), 0)
         self._file.sync()
         self._file.close()
 
