@@ -29,7 +29,7 @@ from google.protobuf.message import DecodeError
 from quorate.errors import CorruptError
 from quorate.lease.lessor import Lessor
 from quorate.membership.cluster import MEMBERS_BUCKET, Cluster
-from quorate.membership.member import format_initial_cluster, hex_id
+from quorate.membership.member import hex_id
 from quorate.membership.v2store import Membership, decode_v2store
 from quorate.mvcc.store import Store, StoreOptions
 from quorate.mvcc.watch import WatchHub
@@ -41,6 +41,7 @@ from quorate.raft.storage import MemoryStorage
 from quorate.raft.types import Entry, HardState, Snapshot
 from quorate.server.alarm import Alarms
 from quorate.server.bootcheck import check_history
+from quorate.server.bootinitial import check_initial
 from quorate.server.bootlog import StartError, effective_ids, first_entries, isolating_entries
 from quorate.server.config import ServerConfig
 from quorate.server.join import Elsewhere, Nobody, check_not_bootstrapped, join
@@ -169,13 +170,7 @@ class Bootstrap:
     def _initial_cluster(self) -> Cluster:
         options, config = self.options, self.config
         urls = options.initial_cluster
-        if config.name not in urls:
-            raise StartError(f'couldn\'t find local name "{config.name}" in the initial cluster configuration')
-        if options.new_cluster:
-            check_advertised(config.name, urls[config.name], options.peer_urls)
-        every = [url for values in urls.values() for url in values]
-        if len(set(every)) != len(every):
-            raise StartError(f"initial cluster {format_initial_cluster(urls)} has duplicate url")
+        check_initial(config.name, urls, options.peer_urls if options.new_cluster else None)
         try:
             initial = Cluster.from_initial(self.log, urls, options.initial_cluster_token, config.max_learners)
         except ValueError as error:
@@ -474,28 +469,3 @@ def check_commit(contents: WalContents, snapshot_index: int, path: str) -> None:
     if not snapshot_index <= commit <= last:
         text = f"wal: state.commit {commit} is out of range [{snapshot_index}, {last}]"
         raise CorruptError(path, -1, text)
-
-
-def check_advertised(name: str, urls: list[str], advertised: list[str]) -> None:
-    """Refuse an initial cluster that gives this member other peer URLs than it advertises. Raises StartError."""
-    initial, own = sorted(urls), sorted(advertised)
-    if initial == own:
-        return
-    pairs = [(a, b) for a, b in zip(own, initial, strict=False) if a != b] or [(",".join(own), ",".join(initial))]
-    first = pairs[0]
-    reason = f'"{first[0]}"(resolved from "{first[0]}") != "{first[1]}"(resolved from "{first[1]}")'
-    if len(own) != len(initial):
-        reason = f"len({_go_list(own)}) != len({_go_list(initial)})"
-    missing = ",".join(f"{name}={url}" for url in initial if url not in own)
-    if missing:
-        raise StartError(
-            f"--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={','.join(own)} ({reason})"
-        )
-    missing = ",".join(url for url in own if url not in initial)
-    given = ",".join(f"{name}={url}" for url in own)
-    raise StartError(f"--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={given}")
-
-
-def _go_list(texts: list[str]) -> str:
-    quoted = " ".join(f'"{text}"' for text in texts)
-    return f"[{quoted}]"
