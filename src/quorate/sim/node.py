@@ -45,6 +45,7 @@ class ChargedDisk(SimDisk):
         self.stall = 0.0
         self.stall_ns = 0
         self.failed = False  # an error was planned: the process may end of it
+        self.erred = False  # it has come, and may still be on its way from the worker to the loop
 
     def step(self, kind: str, path: str) -> float:
         """Account for an operation."""
@@ -54,7 +55,11 @@ class ChargedDisk(SimDisk):
             if self.stall and self.rng.random() < self.stall:
                 cost_ns += int(self.rng.random() * self.stall_ns)
             loop.spend(cost_ns)
-        return super().step(kind, path)
+        try:
+            return super().step(kind, path)
+        except OSError:
+            self.erred = True
+            raise
 
 
 class Lines(Log):
@@ -231,6 +236,7 @@ class Node:
         self._end()
         self.disk.crash(self.rng)
         self.disk.failed = False
+        self.disk.erred = False
 
     def kill(self) -> None:
         """End the process alone, as SIGKILL does; the page cache stays."""

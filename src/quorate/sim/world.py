@@ -213,6 +213,8 @@ class World:
 
     def _repair(self, node: Node) -> None:
         node.disk.stall = 0.0
+        if node.disk.erred:
+            node.crash()
         node.disk.failed = False
         node.disk.no_faults()
         node.resume()
