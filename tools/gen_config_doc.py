@@ -24,9 +24,9 @@ Every setting of etcd 3.5 and 3.6 is accepted, as a flag (`--name=value`, `-name
 - An empty variable counts as absent. Unknown `ETCD_*` variables bring a warning.
 - Booleans take no separate word: `--pre-vote=false`. Durations look like `1h30m`; in the file they are nanoseconds.
 
-What the last column says: nothing where a setting has etcd's effect; **none yet** where it is accepted and changes
-nothing, which is safe; **refused** where the member does not start with it, because running without its effect would be
-unsafe or not what was asked for.
+What the last column says: nothing where a setting has etcd's effect; **none** where it is accepted with a warning and
+changes nothing, which is safe; **refused** where the member does not start with it, because running without its effect
+would be unsafe or not what was asked for.
 """
 
 
@@ -38,7 +38,7 @@ def state(flag: Flag) -> str:
     if flag.state == REFUSED:
         return f"**refused**: {flag.note}"
     if flag.state == NONE:
-        return "**none yet**" + (f": {flag.note}" if flag.note else "")
+        return f"**none**: {flag.note}"
     return flag.note
 
 
@@ -77,7 +77,7 @@ def page() -> str:
     total = len(FLAGS)
     parts.append(
         f"\nOf {total} settings ({len(OLD_NAMES)} more are older spellings), {total - counts[NONE] - counts[REFUSED]} "
-        f"have their effect, {counts[NONE]} have none yet, and {counts[REFUSED]} are refused.\n"
+        f"have their effect, {counts[NONE]} have none, and {counts[REFUSED]} are refused.\n"
     )
     return "".join(parts)
 

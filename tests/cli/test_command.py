@@ -145,7 +145,6 @@ def test_what_3_6_says_otherwise(tmp_path: Path) -> None:
         ["--cipher-suites=TLS_RSA_WITH_AES_128_CBC_SHA"],
         ["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"],
         ["--listen-peer-urls=https://127.0.0.1:1"],
-        ["--enable-v2"],
         ["--proxy=on"],
         ["--discovery-srv=example.org"],
         ["--enable-distributed-tracing"],
@@ -159,6 +158,29 @@ def test_what_would_be_unsafe_to_ignore_is_refused(words: list[str], tmp_path: P
     assert found[0][:2] == ("warn", "failed to verify flags")  # type: ignore[index]
     assert "not supported" in str(found[0])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_changes_nothing_is_accepted_with_a_warning(tmp_path: Path) -> None:
+    # Variables of operators' files for older releases; the tick that is out of range ends the start.
+    env = {
+        "ETCD_ENABLE_V2": "true",
+        "ETCD_PROXY": "off",
+        "ETCD_PROXY_FAILURE_WAIT": "1000",
+        "ETCD_PROXY_READ_TIMEOUT": "0",
+        "ETCD_DEBUG": "true",
+        "ETCD_LOG_PACKAGE_LEVELS": "etcdserver=WARNING",
+        "ETCD_STRICT_RECONFIG_CHECK": "false",
+        "ETCD_METRICS": "basic",
+        "ETCD_ELECTION_TIMEOUT": "1",
+    }
+    done = run(our_command(), [], tmp_path, env)
+    texts = [line["msg"] for line in lines(done.stderr) if line["level"] == "warn"]
+    assert "--enable-v2 has no effect: the v2 API is not served" in texts
+    assert "--proxy-failure-wait has no effect: the v2 proxy is not supported" in texts
+    assert not [text for text in texts if str(text).startswith(("--proxy-read-timeout", "--proxy has"))]
+    unknown = {line.get("environment-variable") for line in lines(done.stderr)}
+    assert {"ETCD_DEBUG=true", "ETCD_LOG_PACKAGE_LEVELS=etcdserver=WARNING"} <= unknown
+    assert failure(done)[1][0][2].startswith("--election-timeout[1ms] should be")  # type: ignore[index]
 
 
 def test_version_is_quick_and_in_etcd_s_form(tmp_path: Path) -> None:

@@ -220,3 +220,46 @@ def test_a_write_that_fails_stops_the_member_and_loses_nothing_acknowledged(memb
     assert len(ctl(member, "get", "k", "--prefix", "--keys-only").split()) == 30
     assert ctl(member, "get", "refused") == ""
     assert "repaired" in member.log_tail(20000)  # half of the entry had come to the disk
+
+
+def test_a_file_with_much_free_space_is_defragmented_at_the_start(member: Member) -> None:
+    member.start()
+    for number in range(40):
+        assert member.etcdctl("put", f"big{number}", "x" * 100_000).returncode == 0
+    ctl(member, "del", "big", "--prefix")
+    ctl(member, "compaction", "42")
+    deadline = time.monotonic() + 20
+    while status_of(member)["dbSizeInUse"] > 1_000_000:  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        ctl(member, "put", "a", "b")  # freed pages are free with the commit after the next
+        time.sleep(0.05)
+    before = facts(member)
+    assert member.stop() == -signal.SIGTERM
+    member.flags = ["--bootstrap-defrag-threshold-megabytes=1000"]
+    member.start()
+    assert '"Skipping defragmentation"' in member.log_tail(20_000)
+    size = status_of(member)["dbSize"]
+    assert member.stop() == -signal.SIGTERM
+    member.flags = ["--bootstrap-defrag-threshold-megabytes=1", "--downgrade-check-time=0s"]
+    member.start()
+    while status_of(member)["dbSize"] * 4 > size:  # type: ignore[operator]
+        assert time.monotonic() < deadline + 20
+        time.sleep(0.05)
+    assert facts(member) == before
+
+
+def status_of(member: Member) -> dict[str, object]:
+    return json.loads(ctl(member, "endpoint", "status", "-w", "json"))[0]["Status"]
+
+
+def test_memory_is_locked_where_the_system_allows_it(member: Member) -> None:
+    allowed = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY or os.geteuid() == 0
+    member.flags = ["--experimental-memory-mlock"]
+    if not allowed:
+        with pytest.raises(RuntimeError, match="cannot lock memory"):
+            member.start()
+        return
+    member.start()
+    assert member.process is not None
+    status = Path(f"/proc/{member.process.pid}/status").read_text()
+    assert int(status.split("VmLck:")[1].split()[0]) > 10_000

@@ -6,7 +6,7 @@ are those of 3.6 (etcd: server/embed/config.go, server/etcdmain/help.go).
 `state` says what a setting does in this version:
 
     USED      it has etcd's effect
-    NONE      accepted; it changes nothing, and ignoring it is harmless (a note says why, where it is not plain)
+    NONE      accepted, with a warning where it is set; it changes nothing, and the note says why
     REFUSED   setting it stops the member at start, because running without its effect would be unsafe or not what was
               asked for
 
@@ -24,7 +24,7 @@ from quorate.runtime.duration import FlagValueError, parse_duration, quote
 from quorate.runtime.urls import UrlError, unique_urls
 
 USED: Final = "used"
-NONE: Final = "no effect yet"
+NONE: Final = "no effect"
 REFUSED: Final = "refused"
 
 DEFAULT_NAME: Final = "default"
@@ -201,7 +201,8 @@ EMPTY_VALUES: Final[dict[str, object]] = {"words": [], "unique words": [], "v2 s
 TLS = "TLS is not supported yet"
 DISCOVERY = "discovery is not supported yet"
 TRACING = "spans are not exported yet"
-NOT_YET = "not there yet"
+NO_V2 = "the v2 API is not served"
+NO_V2_PROXY = "the v2 proxy is not supported"
 FIXED_TIMEOUT = "always 5 s"
 
 SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
@@ -224,7 +225,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
         Flag("max-snapshots", "uint", "5", "Maximum number of snapshot files to retain (0 is unlimited)."),
         Flag("max-wals", "uint", "5", "Maximum number of wal files to retain (0 is unlimited)."),
         Flag("memory-mlock", "bool", "false", "Enable to enforce etcd pages (in particular bbolt) to stay in RAM.",
-             NONE, old="experimental-memory-mlock"),
+             note="locks all memory of the process", old="experimental-memory-mlock"),
         Flag("quota-backend-bytes", "int64", "0",
              "Maximum size (in bytes) of the backend database. Exceeding it raises an alarm and puts the member in "
              "read-only mode. 0 means the default of 2 GiB."),
@@ -374,7 +375,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
         Flag("auth-token-ttl", "uint", "300", "Time (in seconds) of the auth-token-ttl."),
     )),
     ("Profiling and Monitoring", (
-        Flag("enable-pprof", "bool", "false", "Enable runtime profiling data via HTTP server.", NONE),
+        Flag("enable-pprof", "bool", "false", "Enable runtime profiling data via HTTP server.", NONE,
+             "there is no profile page yet"),
         Flag("metrics", "string", "basic",
              "Level of detail for exported metrics, 'extensive' includes server side grpc histogram metrics.", NONE,
              "the histograms of 'extensive' are not there yet"),
@@ -393,7 +395,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
              "MaxBackups(0=no limit), LocalTime(use computers local time), Compress(gzip)."),
         Flag("warning-unary-request-duration", "duration", "0s",
              "Time duration after which a warning is logged if a unary request takes more time (0 means 300ms).",
-             NONE, old="experimental-warning-unary-request-duration"),
+             NONE, "no such warning yet", old="experimental-warning-unary-request-duration"),
     )),
     ("Distributed tracing", (
         Flag("enable-distributed-tracing", "bool", "false", "Enable distributed tracing.", REFUSED,
@@ -420,9 +422,9 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
              old="experimental-compact-hash-check-time"),
         Flag("experimental-enable-lease-checkpoint", "bool", "false",
              "Enable leader to send regular checkpoints to other members to prevent reset of remaining TTL on leader "
-             "change.", NONE, gate="LeaseCheckpoint"),
+             "change.", gate="LeaseCheckpoint"),
         Flag("experimental-enable-lease-checkpoint-persist", "bool", "false",
-             "Enable persisting remainingTTL to prevent indefinite auto-renewal of long lived leases.", NONE,
+             "Enable persisting remainingTTL to prevent indefinite auto-renewal of long lived leases.",
              gate="LeaseCheckpointPersist"),
         Flag("compaction-batch-limit", "int", "0",
              "Maximum revisions deleted in each compaction batch (0 means 1000).",
@@ -441,11 +443,12 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
              "nothing to choose here", gate="TxnModeWriteWithSharedBuffer"),
         Flag("bootstrap-defrag-threshold-megabytes", "uint", "0",
              "Enable the defrag during bootstrap on condition that it will free at least the provided threshold of "
-             "disk space. Needs to be set to non-zero value to take effect.", NONE,
+             "disk space. Needs to be set to non-zero value to take effect.",
+             note="it begins with the start, and goes on while clients are served",
              old="experimental-bootstrap-defrag-threshold-megabytes"),
         Flag("max-learners", "int", "1", "Maximum number of learner members in the cluster membership."),
-        Flag("downgrade-check-time", "duration", "5s", "Duration of time between two downgrade status checks.", NONE,
-             NOT_YET, old="experimental-downgrade-check-time"),
+        Flag("downgrade-check-time", "duration", "5s", "Duration of time between two downgrade status checks.",
+             old="experimental-downgrade-check-time"),
         Flag("snapshot-catchup-entries", "uint64", "5000",
              "Number of entries for a slow follower to catch up after compacting the raft storage entries.",
              old="experimental-snapshot-catchup-entries"),
@@ -458,16 +461,18 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
         Flag("unsafe-no-fsync", "bool", "false", "Disables fsync, unsafe, will cause data loss."),
     )),
     ("Of 3.5 alone", (
-        Flag("enable-v2", "bool", "false", "Accept etcd V2 client requests.", REFUSED, "the v2 API is not supported"),
-        Flag("experimental-enable-v2v3", "string", "", "Serve v2 requests through the v3 backend.", REFUSED,
-             "the v2 API is not supported"),
+        Flag("enable-v2", "bool", "false", "Accept etcd V2 client requests.", NONE, NO_V2),
+        Flag("experimental-enable-v2v3", "string", "", "Serve v2 requests through the v3 backend.", NONE,
+             NO_V2),
         Flag("proxy", "proxy mode", "off", "Proxy mode setting ('off', 'readonly' or 'on').", REFUSED,
-             "the v2 proxy is not supported"),
-        Flag("proxy-failure-wait", "uint", "5000", "Milliseconds an endpoint is held in a failed state.", NONE),
-        Flag("proxy-refresh-interval", "uint", "30000", "Milliseconds of the endpoints refresh interval.", NONE),
-        Flag("proxy-dial-timeout", "uint", "1000", "Milliseconds for a dial to timeout.", NONE),
-        Flag("proxy-write-timeout", "uint", "5000", "Milliseconds for a write to timeout.", NONE),
-        Flag("proxy-read-timeout", "uint", "0", "Milliseconds for a read to timeout.", NONE),
+             NO_V2_PROXY),
+        Flag("proxy-failure-wait", "uint", "5000", "Milliseconds an endpoint is held in a failed state.", NONE,
+             NO_V2_PROXY),
+        Flag("proxy-refresh-interval", "uint", "30000", "Milliseconds of the endpoints refresh interval.", NONE,
+             NO_V2_PROXY),
+        Flag("proxy-dial-timeout", "uint", "1000", "Milliseconds for a dial to timeout.", NONE, NO_V2_PROXY),
+        Flag("proxy-write-timeout", "uint", "5000", "Milliseconds for a write to timeout.", NONE, NO_V2_PROXY),
+        Flag("proxy-read-timeout", "uint", "0", "Milliseconds for a read to timeout.", NONE, NO_V2_PROXY),
     )),
 )  # fmt: skip
 

@@ -44,7 +44,7 @@ def _entry(flag: Flag) -> str:
     if flag.state == REFUSED:
         lines.append(f"Not supported yet: {flag.note}.")
     elif flag.state == NONE:
-        lines.append("No effect yet" + (f": {flag.note}." if flag.note else "."))
+        lines.append(f"No effect: {flag.note}.")
     elif flag.note:
         lines.append(f"For now: {flag.note}.")
     return text + "".join(f"    {line}\n" for line in lines)

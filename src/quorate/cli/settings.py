@@ -10,7 +10,17 @@ import json
 from collections.abc import Mapping
 from typing import Final, cast
 
-from quorate.cli.flags import BETA_GATES, CLUSTER_STATES, DEFAULT_NAME, FLAGS, GATES, OLD_NAMES, REFUSED, deprecation
+from quorate.cli.flags import (
+    BETA_GATES,
+    CLUSTER_STATES,
+    DEFAULT_NAME,
+    FLAGS,
+    GATES,
+    NONE,
+    OLD_NAMES,
+    REFUSED,
+    deprecation,
+)
 from quorate.ports import Log
 from quorate.runtime.duration import format_duration, quote
 from quorate.runtime.log import LEVELS, Rotation, ZapLog, open_outputs
@@ -69,11 +79,14 @@ class Values:
 
 
 def warn_deprecated(values: Values, log: Log) -> None:
-    """Log what etcd 3.6 says about settings that go away."""
+    """Log what etcd 3.6 says about settings that go away, and what we say about those that do nothing here."""
     for name in sorted(values.explicit):
         text = deprecation(name)
         if text:
             log.warn("etcdmain/config.go", text)
+        flag = FLAGS.get(OLD_NAMES.get(name, name))
+        if flag is not None and flag.state == NONE and values.get(flag.name) != flag.value:
+            log.warn("etcdmain/config.go", f"--{name} has no effect: {flag.note}")
 
 
 def build_log(values: Values) -> ZapLog:
@@ -374,6 +387,9 @@ def _member_settings(values: Values, gates: dict[str, bool], advertised: list[Ur
         compact_hash_check_ns=values.number("compact-hash-check-time"),
         lease_checkpoint=gates["LeaseCheckpoint"],
         lease_checkpoint_persist=gates["LeaseCheckpointPersist"],
+        downgrade_check_ns=values.number("downgrade-check-time"),
+        memory_mlock=values.on("memory-mlock"),
+        bootstrap_defrag_megabytes=values.number("bootstrap-defrag-threshold-megabytes"),
         features=gates,
         max_txn_ops=values.number("max-txn-ops"),
         max_request_bytes=values.number("max-request-bytes"),

@@ -40,6 +40,7 @@ from quorate.runtime.disk import OsDisk
 from quorate.runtime.duration import format_duration
 from quorate.runtime.log import ZapLog, stack_of
 from quorate.runtime.loop import UvLoop, exit_process
+from quorate.runtime.memory import defragment_at_start, lock_memory
 from quorate.runtime.peers import Others, PeerDialer
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.sockets import ListenError, SocketListener, address_of, listen
@@ -237,6 +238,10 @@ class Member:
             store=_store_options(settings),
         )
         parts = Bootstrap(self.loop, disk, self.log, config, options, Others()).run()
+        if settings.memory_mlock:
+            lock_memory()
+        if settings.bootstrap_defrag_megabytes:
+            defragment_at_start(parts.backend, settings.bootstrap_defrag_megabytes << 20, self.log)
         self._connect_peers(parts)
         return Server(parts)
 

@@ -85,6 +85,11 @@ class MemberSettings:
     warning_apply_ns: int = 100 * MILLISECOND
     lease_checkpoint: bool = False
     lease_checkpoint_persist: bool = False
+    downgrade_check_ns: int = 5 * SECOND
+    memory_mlock: bool = False
+    bootstrap_defrag_megabytes: int = 0
+    """Defragment at the start when at least so much of the file is free; 0: never."""
+
     features: dict[str, bool] = field(default_factory=dict)
     """The feature gates, which /metrics reports."""
 
@@ -156,6 +161,7 @@ class MemberSettings:
             lease_checkpoint=self.lease_checkpoint,
             lease_checkpoint_persist=self.lease_checkpoint_persist,
             warning_apply_ns=self.warning_apply_ns,
+            downgrade_check_ns=self.downgrade_check_ns,
         )
 
     def retention(self) -> int:

@@ -64,6 +64,9 @@ class ServerConfig:
 
     compact_hash_check_ns: int = 60 * SECOND
 
+    downgrade_check_ns: int = 5 * SECOND
+    """How often the leader looks whether a downgrade is complete; 0: never."""
+
     auth_token: str = "simple"
     """As the flag has it: "simple", or "jwt,sign-method=...,pub-key=...,priv-key=...,ttl=..."."""
 

@@ -246,6 +246,8 @@ class Server(TurnEvents):
         config = self.config
         if self._ticks % max(1, MONITOR_NS // config.tick_ns) == 0:
             self._members.monitor()
+        if config.downgrade_check_ns > 0 and self._ticks % max(1, config.downgrade_check_ns // config.tick_ns) == 0:
+            self._members.end_downgrade()
         if self._ticks % max(1, config.purge_interval_ns // config.tick_ns) == 0:
             self._snapshots.purge()
         self._count_leaderless()

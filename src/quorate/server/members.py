@@ -241,8 +241,6 @@ class Members:
             self._setting_version = True
             request = ClusterVersionSetRequest(ver=str(version))
             self._propose(CLUSTER_VERSION_SET, request, request.SerializeToString(), _VersionSet(self))
-        else:
-            self._maybe_end_downgrade()
 
     def version_set(self) -> None:
         """The outcome of setting the cluster version is known."""
@@ -268,9 +266,10 @@ class Members:
         elif stored != str(version).encode():
             self._backend.put(schema.META, schema.STORAGE_VERSION, str(version).encode())
 
-    def _maybe_end_downgrade(self) -> None:
+    def end_downgrade(self) -> None:
+        """End a downgrade that is complete; called every `downgrade_check_ns` (etcd: version/monitor.go)."""
         downgrade = self._cluster.downgrade
-        if not downgrade.enabled:
+        if not downgrade.enabled or not self._turn.term_begun:
             return
         target = parse_version(downgrade.target_version).minor_version()
         if all(version is not None and version.minor_version() == target for version in self._server_versions()):
