@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from quorate import errors
-from quorate.api.snapshot import BLOB_BYTES, human_bytes
+from quorate.api.snapshot import BLOB_BYTES
 from quorate.membership.version import Downgrade
 from quorate.proto import health_pb2
 from quorate.proto import rpc_pb2 as pb
@@ -222,14 +222,6 @@ def test_snapshot_of_a_file_that_cannot_be_read(snapshots):
     snapshots.server.backend.views[0].closed = True
     snapshots.turns()
     assert call.error.code == errors.UNKNOWN
-
-
-def test_human_bytes():
-    sizes = {0: "0 B", 999: "999 B", 20480: "20 kB", 1536: "1.5 kB", 4_200_000: "4.2 MB", 3 * 10**12: "3.0 TB"}
-    assert {size: human_bytes(size) for size in sizes} == sizes
-
-
-# Auth
 
 
 def test_auth_is_off(bench):

@@ -7,7 +7,6 @@ import pytest
 
 from quorate.storage import defrag
 from quorate.storage.backend import Backend
-from quorate.storage.defrag import human_bytes
 from quorate.storage.schema import BUCKETS, CONSISTENT_INDEX, KEY, LEASE, META
 from tests.fakes.disk import PowerCut, SimDisk
 from tests.storage.loop import FakeLoop, Lines
@@ -218,11 +217,3 @@ def test_a_crash_at_any_operation_leaves_a_whole_file(seed: int, monkeypatch: py
     assert durable <= found <= index
     entries = [key for key, _ in backend.range(KEY, rev(5000), b"")]
     assert entries == [rev(5000 + i) for i in range(1, found + 1)]
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (9, "9 B"), (999, "999 B"), (20480, "20 kB"), (1_500_000, "1.5 MB"), (82854982, "83 MB")],
-)
-def test_sizes_as_etcd_logs_them(count: int, text: str) -> None:
-    assert human_bytes(count) == text

@@ -19,6 +19,7 @@ from typing import Final
 from quorate.errors import UNKNOWN, RpcError
 from quorate.server.core import Server
 from quorate.storage.view import ReadView
+from quorate.units import human_bytes
 from quorate.wire.protobuf import bytes_field, message_field, varint_field
 from quorate.wire.rpc import ServerCall
 
@@ -107,13 +108,3 @@ class SnapshotCall:
         self._server.log.info(_CALLER, "successfully sent database snapshot to client", **fields)
         self._call.finish()
         self._stop()
-
-
-def human_bytes(size: int) -> str:
-    """Return a size as etcd's logs print it (go-humanize): "20 kB", "4.2 MB"."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"

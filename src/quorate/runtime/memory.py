@@ -9,7 +9,7 @@ from typing import Final
 from quorate.ports import Log
 from quorate.server.bootlog import StartError
 from quorate.storage.backend import Backend
-from quorate.storage.defrag import human_bytes
+from quorate.units import human_bytes
 
 _MCL_CURRENT: Final = 1
 _MCL_FUTURE: Final = 2

@@ -38,6 +38,7 @@ from quorate.storage.bolt.tx import Commit
 from quorate.storage.quiet import QuietDisk
 from quorate.storage.schema import KEY
 from quorate.storage.view import ReadView
+from quorate.units import human_bytes
 
 if TYPE_CHECKING:
     from quorate.storage.backend import Backend
@@ -373,17 +374,3 @@ class Defragmentation:
         view, self._view = self._view, None
         if view is not None:
             view.close()
-
-
-def human_bytes(count: int) -> str:
-    """Return a size as etcd logs it: "999 B", "1.0 kB", "83 MB" (dustin/go-humanize: Bytes)."""
-    if count < 10:
-        return f"{count} B"
-    unit = 0
-    scaled = float(count)
-    while scaled >= 1000 and unit < 6:
-        scaled /= 1000
-        unit += 1
-    rounded = int(scaled * 10 + 0.5) / 10
-    digits = f"{rounded:.1f}" if rounded < 10 else f"{rounded:.0f}"
-    return f"{digits} {('B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB')[unit]}"

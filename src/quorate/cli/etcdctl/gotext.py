@@ -72,16 +72,3 @@ def scan_quoted(text: str) -> tuple[bytes, str] | None:
 def encode(text: str) -> bytes:
     """Return the bytes of a word from the command line or stdin."""
     return text.encode("utf-8", "surrogateescape")
-
-
-def bytes_size(size: int) -> str:
-    """Return a size as go-humanize prints it: 20 kB, 1.8 MB."""
-    if size < 10:
-        return f"{size} B"
-    value, power = float(size), 0
-    while value >= 1000 and power < 6:
-        value /= 1000
-        power += 1
-    value = int(value * 10 + 0.5) / 10
-    unit = ("B", "kB", "MB", "GB", "TB", "PB", "EB")[power]
-    return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from quorate.cli.etcdctl.context import INTERRUPTED, Context, ExitError, bad_args
-from quorate.cli.etcdctl.gotext import bytes_size
 from quorate.cli.etcdctl.session import CallError, public_text, zap
 from quorate.client import methods
 from quorate.client.errors import SnapshotError
@@ -13,6 +12,7 @@ from quorate.client.save import SnapshotFile
 from quorate.errors import RpcError
 from quorate.proto import rpc_pb2 as pb
 from quorate.runtime.duration import format_duration
+from quorate.units import human_bytes
 
 CALLER = "snapshot/v3_snapshot.go"
 
@@ -59,7 +59,7 @@ def save(context: Context) -> None:
         raise ExitError(INTERRUPTED, (error.strerror or str(error)).lower()) from None
     fields = {
         "endpoint": endpoints[0],
-        "size": bytes_size(size),
+        "size": human_bytes(size),
         "took": format_duration(time.monotonic_ns() - begun_ns),
         "etcd-version": version,
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from quorate.cli.etcdctl.gotext import bytes_size
 from quorate.cli.etcdctl.output import Printer, write
+from quorate.units import human_bytes
 
 CELL_WIDTH = 30
 Rows = tuple[list[str], list[list[str]]]
@@ -39,10 +39,10 @@ def status_rows(found: list[tuple[str, Any]]) -> Rows:
                 f"{status.header.member_id:x}",
                 status.version,
                 status.storageVersion,
-                bytes_size(status.dbSize),
-                bytes_size(status.dbSizeInUse),
+                human_bytes(status.dbSize),
+                human_bytes(status.dbSizeInUse),
                 f"{unused}%",
-                bytes_size(status.dbSizeQuota),
+                human_bytes(status.dbSizeQuota),
                 str(status.leader == status.header.member_id).lower(),
                 str(status.isLearner).lower(),
                 str(status.raftTerm),
