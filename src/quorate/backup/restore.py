@@ -173,6 +173,8 @@ def _checked_size(disk: Disk, options: RestoreOptions) -> int:
         if not options.skip_hash_check and (found := digest_of(file, size)) != digest:
             raise BackupError(f"expected sha256 {_go_bytes(digest)}, got {_go_bytes(found)}")
         return size
+    except IsADirectoryError:
+        raise BackupError(f"read {options.path}: is a directory") from None
     finally:
         file.close()
 
