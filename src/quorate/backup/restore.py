@@ -162,9 +162,12 @@ def _checked_size(disk: Disk, options: RestoreOptions) -> int:
     file = disk.open(options.path, read_only=True)
     try:
         size = file.size()
+        try:
+            digest = file.read_at(DIGEST_BYTES, max(size - DIGEST_BYTES, 0))
+        except IsADirectoryError:
+            raise BackupError(f"read {options.path}: is a directory") from None
         if size < DIGEST_BYTES:
             raise BackupError(f"seek {options.path}: invalid argument")
-        digest = file.read_at(DIGEST_BYTES, size - DIGEST_BYTES)
         if not has_digest(size):
             if not options.skip_hash_check:
                 raise BackupError("snapshot missing hash but --skip-hash-check=false")
@@ -173,8 +176,6 @@ def _checked_size(disk: Disk, options: RestoreOptions) -> int:
         if not options.skip_hash_check and (found := digest_of(file, size)) != digest:
             raise BackupError(f"expected sha256 {_go_bytes(digest)}, got {_go_bytes(found)}")
         return size
-    except IsADirectoryError:
-        raise BackupError(f"read {options.path}: is a directory") from None
     finally:
         file.close()
 
