@@ -13,7 +13,7 @@ from quorate.backup.offline import Paths, require_file
 from quorate.ports import Disk, Log
 from quorate.storage.bolt.compact import Compactor
 from quorate.storage.bolt.db import Db
-from quorate.storage.defrag import human_bytes
+from quorate.units import human_bytes
 
 _CALLER: Final = "backend/backend.go"
 _STEP: Final = 10_000  # entries

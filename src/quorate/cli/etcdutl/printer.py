@@ -21,7 +21,7 @@ def status_row(status: Status) -> Row:
 
     3.6 counts the keys that exist, 3.5 all pairs of all buckets.
     """
-    from quorate.storage.defrag import human_bytes
+    from quorate.units import human_bytes
 
     keys = status.live_keys if status.version else status.total_key
     row = [
