@@ -61,6 +61,8 @@ class Member:
         self.name = name
         self.initial_cluster = ""
         self.initial_cluster_state = ""
+        self.discovery: list[str] = []  # flags that take the place of --initial-cluster
+        self.env: dict[str, str] = {}
         self.owned = tempfile.mkdtemp(prefix="quorate-test-")
         self.data_dir = data_dir or f"{self.owned}/data"
         self.flags = flags or []
@@ -97,12 +99,13 @@ class Member:
             f"--advertise-client-urls={self.url}",
             f"--listen-peer-urls={f'http://127.0.0.1:{self.peer_listen_port}' if self.peer_listen_port else peer}",
             f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster={self.initial_cluster or f'{self.name}={peer}'}",
+            *(self.discovery or [f"--initial-cluster={self.initial_cluster or f'{self.name}={peer}'}"]),
             *([f"--initial-cluster-state={self.initial_cluster_state}"] if self.initial_cluster_state else []),
             *self.flags,
         ]
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCD_", "ETCDCTL_"))}
         env["PYTHONPATH"] = os.environ.get("QUORATE_PATH", str(ROOT / "src"))
+        env.update(self.env)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=self.owned)
         if wait:

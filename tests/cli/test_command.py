@@ -146,7 +146,6 @@ def test_what_3_6_says_otherwise(tmp_path: Path) -> None:
         ["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"],
         ["--listen-peer-urls=https://127.0.0.1:1"],
         ["--proxy=on"],
-        ["--discovery-srv=example.org"],
         ["--enable-distributed-tracing"],
         ["--peer-cert-allowed-cn=a"],
     ],

@@ -115,7 +115,13 @@ def _discovery(section: Mapping[str, object], values: dict[str, object]) -> None
     client = _mapping(section, "client")
     if client.get("endpoints") is not None:
         values["discovery-endpoints"] = _value(FLAGS["discovery-endpoints"], "endpoints", client["endpoints"])
+    for name in ("dial-timeout", "request-timeout", "keepalive-time", "keepalive-timeout"):
+        if client.get(name) is not None:
+            values[f"discovery-{name}"] = _value(FLAGS[f"discovery-{name}"], name, client[name])
     secure, auth = _mapping(client, "secure"), _mapping(client, "auth")
+    for name in ("insecure-transport", "insecure-skip-tls-verify"):
+        if secure.get(name) is not None:
+            values[f"discovery-{name}"] = _value(FLAGS[f"discovery-{name}"], name, secure[name])
     pairs = ((secure, "cert", "cert"), (secure, "key", "key"), (secure, "cacert", "cacert"), (auth, "username", "user"))
     for part, key, name in (*pairs, (auth, "password", "password")):
         if part.get(key) is not None:

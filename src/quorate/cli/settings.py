@@ -192,7 +192,12 @@ def resolve(values: Values, gates: dict[str, bool], log: Log) -> MemberSettings:
     _check_features(values, gates, log)
     _check_tls_versions(values)
     _refuse(values)
-    return _member_settings(values, gates, advertised, log)
+    settings = _member_settings(values, gates, advertised, log)
+    if _discovers(values):
+        from quorate.cli.discovery.settings import chosen_registry
+
+        settings.registry = chosen_registry(values)
+    return settings
 
 
 def _check_urls(values: Values, advertised: list[Url] | None, log: Log) -> None:
@@ -354,6 +359,8 @@ def _member_settings(values: Values, gates: dict[str, bool], advertised: list[Ur
         advertise_peer_urls=peers,
         advertise_client_urls=clients,
         initial_cluster=initial_cluster(values),
+        srv_domain=values.text("discovery-srv"),
+        srv_name=values.text("discovery-srv-name"),
         initial_cluster_token=values.text("initial-cluster-token"),
         new_cluster=(values.text("initial-cluster-state") or "new") == "new",
         force_new_cluster=values.on("force-new-cluster"),

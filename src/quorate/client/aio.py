@@ -13,6 +13,7 @@ from quorate.client import methods
 from quorate.client.channel import Channel
 from quorate.client.lease import Lease
 from quorate.client.ops import Data, Order, Target, as_bytes, range_request, span
+from quorate.client.policy import client_limits
 from quorate.client.recipes import Barrier, Election, Lock, Transactions
 from quorate.client.save import save_snapshot
 from quorate.client.target import TlsOptions
@@ -29,6 +30,7 @@ class Client:
 
     `endpoints`: host:port or URLs, comma-separated or a list. `tls`: TlsOptions when the members want TLS. `user`,
     `password`: log in, and again when the token has run out. `timeout_s`: the limit of each call that names none.
+    `keepalive_s`: an idle connection is tried after so long, and given up `keepalive_timeout_s` later.
     """
 
     def __init__(
@@ -40,8 +42,11 @@ class Client:
         password: str = "",
         timeout_s: float = 5.0,
         connect_timeout_s: float = 2.0,
+        keepalive_s: float = 10.0,
+        keepalive_timeout_s: float = 6.0,
     ) -> None:
-        self._channel = Channel(endpoints, tls, user, password, timeout_s, connect_timeout_s)
+        limits = client_limits(int(keepalive_s * 1e9), int(keepalive_timeout_s * 1e9))
+        self._channel = Channel(endpoints, tls, user, password, timeout_s, connect_timeout_s, limits)
 
     async def __aenter__(self) -> Client:
         return self

@@ -264,7 +264,8 @@ class BlockingClient:
     """A client of an etcd cluster.
 
     `endpoints`: host:port or URLs, comma-separated or a list. `tls`: TlsOptions when the members want TLS. `user`,
-    `password`: log in, and again when the token has run out. `timeout_s`: the limit of each call that names none."""
+    `password`: log in, and again when the token has run out. `timeout_s`: the limit of each call that names none.
+    `keepalive_s`: an idle connection is tried after so long, and given up `keepalive_timeout_s` later."""
 
     def __init__(
         self,
@@ -275,10 +276,19 @@ class BlockingClient:
         password: str = "",
         timeout_s: float = 5.0,
         connect_timeout_s: float = 2.0,
+        keepalive_s: float = 10.0,
+        keepalive_timeout_s: float = 6.0,
     ) -> None:
         self._runner = Runner()
         self._inner = aio.Client(
-            endpoints, tls=tls, user=user, password=password, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s
+            endpoints,
+            tls=tls,
+            user=user,
+            password=password,
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            keepalive_s=keepalive_s,
+            keepalive_timeout_s=keepalive_timeout_s,
         )
 
     def __enter__(self) -> BlockingClient:

@@ -21,10 +21,11 @@ from quorate.client import methods
 from quorate.client.errors import EtcdError, deadline_error, public
 from quorate.client.link import Link, Stream, Unprocessed, connect, one_answer
 from quorate.client.methods import Message, Method
-from quorate.client.policy import backoff_s, client_limits, may_retry, stale_credentials
+from quorate.client.policy import backoff_s, may_retry, stale_credentials
 from quorate.client.target import Target, TlsOptions, parse_targets, split_endpoints
 from quorate.errors import RpcError
 from quorate.proto import rpc_pb2 as pb
+from quorate.wire.frames import Limits
 from quorate.wire.headers import Field
 
 Answer = TypeVar("Answer")
@@ -44,6 +45,7 @@ class Channel:
         password: str,
         timeout_s: float,
         connect_timeout_s: float,
+        limits: Limits,
     ) -> None:
         self.targets = parse_targets(split_endpoints(endpoints), tls is not None)
         if not self.targets:
@@ -54,7 +56,7 @@ class Channel:
         self._password = password
         self._token = ""
         self._connect_timeout_s = connect_timeout_s
-        self._limits = client_limits()
+        self._limits = limits
         self._at = random.randrange(len(self.targets))
         self._link: Link | None = None
         self._closed = False

@@ -37,6 +37,7 @@ from quorate.peer.network import Network
 from quorate.peer.versions import Identity
 from quorate.peer.web import PeerWeb
 from quorate.runtime.disk import OsDisk
+from quorate.runtime.domain import members_of_domain
 from quorate.runtime.duration import format_duration
 from quorate.runtime.log import ZapLog, stack_of
 from quorate.runtime.loop import UvLoop, exit_process
@@ -220,7 +221,10 @@ class Member:
         config = settings.server_config()
         disk = self._disk
         initialized = have_wal(disk, config.wal_dir)
-        cluster = {} if initialized and not settings.initial_cluster else settings.cluster_urls()
+        if settings.srv_domain:
+            cluster = {} if initialized else members_of_domain(settings, self.log)
+        else:
+            cluster = {} if initialized and not settings.initial_cluster else settings.cluster_urls()
         self._log_settings(initialized, cluster)
         if settings.max_request_bytes > RECOMMENDED_REQUEST_BYTES:
             sizes: dict[str, object] = {"max-request-bytes": settings.max_request_bytes}
@@ -228,7 +232,8 @@ class Member:
             self.log.warn("etcdserver/bootstrap.go", "exceeded recommended request limit", **sizes)
         options = BootstrapOptions(
             initial_cluster=cluster,
-            initial_cluster_token=settings.initial_cluster_token,
+            initial_cluster_token=settings.registry.token if settings.registry else settings.initial_cluster_token,
+            registry=settings.registry,
             peer_urls=_texts(settings.advertise_peer_urls),
             new_cluster=settings.new_cluster,
             force_new_cluster=settings.force_new_cluster,
@@ -237,7 +242,7 @@ class Member:
             backend=_backend_options(settings),
             store=_store_options(settings),
         )
-        parts = Bootstrap(self.loop, disk, self.log, config, options, Others()).run()
+        parts = Bootstrap(self.loop, disk, self.log, config, options, Others(self.log)).run()
         if settings.memory_mlock:
             lock_memory()
         if settings.bootstrap_defrag_megabytes:

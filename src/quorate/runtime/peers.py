@@ -9,21 +9,26 @@ from __future__ import annotations
 import asyncio
 import http.client
 import ssl
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from quorate.names import LookupFailedError, Names
 from quorate.peer.exchange import Dialer, Exchange
 from quorate.ports import Log
 from quorate.runtime.listen import Hub, Link
 from quorate.runtime.loop import UvLoop
 from quorate.runtime.urls import Url, UrlError, parse_url
 from quorate.server.join import Answer, Elsewhere
+from quorate.server.sameurls import Resolve, ResolveError
 from quorate.wire.frames import SECOND_NS, Limits
 
 DIAL_S: Final = 1.0
 MAX_ANSWER_BYTES: Final = 16 << 20
 THREADS_MAX: Final = 16
+RESOLVE_AGAIN_S: Final = 1.0
+_NETUTIL: Final = "netutil/netutil.go"
 
 Tls = Callable[[str], ssl.SSLContext]
 """Gives the context for a connection to a host."""
@@ -92,8 +97,31 @@ class PeerDialer(Dialer):
 class Others(Elsewhere):
     """The other members, before this one has started."""
 
-    def __init__(self, tls: Tls | None = None) -> None:
+    def __init__(self, log: Log, tls: Tls | None = None) -> None:
+        self._log = log
         self._tls = tls
+
+    def resolver(self, limit_ns: int) -> Resolve:
+        """Return a function that asks for a host's address again and again, until the limit."""
+        deadline = time.monotonic() + limit_ns / SECOND_NS
+        names = Names()
+
+        def resolve(host_port: str) -> str:
+            while True:
+                try:
+                    address = names.tcp_address(host_port)
+                except LookupFailedError as error:
+                    fields: dict[str, object] = {"host": host_port, "retry-interval": "1s", "error": str(error)}
+                    self._log.warn(_NETUTIL, "failed to resolve URL Host", **fields)
+                    if time.monotonic() + RESOLVE_AGAIN_S > deadline:
+                        raise ResolveError(str(error)) from None
+                    time.sleep(RESOLVE_AGAIN_S)
+                else:
+                    fields = {"host": host_port, "resolved-addr": address}
+                    self._log.info(_NETUTIL, "resolved URL Host", **fields)
+                    return address
+
+        return resolve
 
     def get(self, urls: list[str], limit_ns: int) -> list[Answer | None]:
         """GET all of these at the same time."""

@@ -21,6 +21,7 @@ from quorate.runtime.member import Member, MemberLoop, log_fatal
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.sockets import ListenError
 from quorate.server.bootlog import StartError
+from quorate.server.join import DiscoveryFailedError
 
 _MAIN: Final = "etcdmain/etcd.go"
 _SIGNAL_NAMES: Final = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupt"}
@@ -52,6 +53,9 @@ class Process:
             return 1
         try:
             self.member.start()
+        except DiscoveryFailedError as error:
+            self._explain(error)
+            return 1
         except (StartError, ListenError) as error:
             self.log.fatal(_MAIN, "discovery failed", error=str(error))
             return 1
@@ -64,6 +68,28 @@ class Process:
             signal.signal(self.signal, signal.SIG_DFL)
             os.kill(os.getpid(), self.signal)
         return self.status
+
+    def _explain(self, failed: DiscoveryFailedError) -> None:
+        log, cause = self.log, failed.cause
+        fields: dict[str, object] = {"discovery-token": self.settings.registry.token if self.settings.registry else ""}
+        anew = "do not reuse discovery token; generate a new one to bootstrap a cluster"
+        if cause.duplicate == "id":
+            fields = {"name": self.settings.name, **fields}
+            text = "member has been registered with discovery service"
+            log.warn(_MAIN, text, **fields, error=str(cause))
+            where = {"data-dir": self.settings.data_dir}
+            log.warn(_MAIN, "but could not find valid cluster configuration", **where)
+            log.warn(_MAIN, "check data dir if previous bootstrap succeeded")
+            log.warn(_MAIN, "or use a new discovery token if previous bootstrap failed")
+        elif cause.duplicate == "name":
+            text = "member with duplicated name has already been registered"
+            log.warn(_MAIN, text, **fields, error=str(cause))
+            log.warn(_MAIN, "cURL the discovery token URL for details")
+            log.warn(_MAIN, anew)
+        else:
+            text = "failed to bootstrap; discovery token was already used"
+            log.warn(_MAIN, text, **fields, error=str(failed))
+            log.warn(_MAIN, anew)
 
     def _look_at_data_dir(self) -> bool:
         """Say what kind of directory it is; False when it is none that we can start on."""

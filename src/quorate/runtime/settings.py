@@ -16,6 +16,7 @@ from quorate.runtime.duration import FlagValueError, parse_duration
 from quorate.runtime.urls import Url, parse_urls
 from quorate.server.bootlog import StartError
 from quorate.server.config import DEFAULT_QUOTA_BYTES, MILLISECOND, SECOND, ServerConfig
+from quorate.server.join import Registry
 
 HOUR: Final = 3600 * SECOND
 
@@ -46,6 +47,13 @@ class MemberSettings:
 
     initial_cluster: str = ""
     """Empty: this member alone, with its advertised peer URLs."""
+
+    srv_domain: str = ""
+    """The domain whose SRV records name the initial members, instead of `initial_cluster`."""
+
+    srv_name: str = ""
+    registry: Registry | None = None
+    """A discovery service that knows the initial members, instead of `initial_cluster`."""
 
     initial_cluster_token: str = "etcd-cluster"
     new_cluster: bool = True
@@ -120,8 +128,8 @@ class MemberSettings:
         return self.wal_dir or f"{self.data_dir}/member/wal"
 
     def cluster_urls(self) -> dict[str, list[str]]:
-        """Return the peer URLs of the initial members by name; StartError when the text is not acceptable."""
-        if not self.initial_cluster:
+        """Return the peer URLs of the initial members by name as far as the settings say them; raises StartError."""
+        if self.registry is not None or not self.initial_cluster:
             return {self.name: [url.text for url in self.advertise_peer_urls]}
         try:
             return parse_initial_cluster(self.initial_cluster)

@@ -13,7 +13,7 @@ Order matters for crashes: nothing refers to a file before that file is durable.
 and its first entries leaves a WAL that names a member and holds nothing; the next start writes the entries then.
 
 A member that joins a running cluster begins with an empty log; the others send it everything. So does one that died
-after such a start and before it heard from anybody. Left out: discovery.
+after such a start and before it heard from anybody.
 Source: etcd's server/etcdserver/bootstrap.go, server/config/config.go, server/storage/backend.go.
 """
 
@@ -29,7 +29,7 @@ from google.protobuf.message import DecodeError
 from quorate.errors import CorruptError
 from quorate.lease.lessor import Lessor
 from quorate.membership.cluster import MEMBERS_BUCKET, Cluster
-from quorate.membership.member import hex_id
+from quorate.membership.member import format_initial_cluster, hex_id, parse_initial_cluster
 from quorate.membership.v2store import Membership, decode_v2store
 from quorate.mvcc.store import Store, StoreOptions
 from quorate.mvcc.watch import WatchHub
@@ -41,10 +41,19 @@ from quorate.raft.storage import MemoryStorage
 from quorate.raft.types import Entry, HardState, Snapshot
 from quorate.server.alarm import Alarms
 from quorate.server.bootcheck import check_history
-from quorate.server.bootinitial import check_initial
+from quorate.server.bootinitial import check_initial, has_duplicate
 from quorate.server.bootlog import StartError, effective_ids, first_entries, isolating_entries
 from quorate.server.config import ServerConfig
-from quorate.server.join import Elsewhere, Nobody, check_not_bootstrapped, join
+from quorate.server.join import (
+    RESOLVE_LIMIT_NS,
+    DiscoveryError,
+    DiscoveryFailedError,
+    Elsewhere,
+    Nobody,
+    Registry,
+    check_not_bootstrapped,
+    join,
+)
 from quorate.server.parts import ServerParts
 from quorate.server.raftlog import RaftLog
 from quorate.server.transport import NullTransport
@@ -78,6 +87,9 @@ class BootstrapOptions:
     force_new_cluster: bool = False
     unsafe_no_fsync: bool = False
     skip_v2_check: bool = False
+    registry: Registry | None = None
+    """A discovery service that knows the members of a new cluster; `initial_cluster` is then this one alone."""
+
     backend: BackendOptions = field(default_factory=BackendOptions)
     store: StoreOptions = field(default_factory=StoreOptions)
 
@@ -170,16 +182,43 @@ class Bootstrap:
     def _initial_cluster(self) -> Cluster:
         options, config = self.options, self.config
         urls = options.initial_cluster
-        check_initial(config.name, urls, options.peer_urls if options.new_cluster else None)
-        try:
-            initial = Cluster.from_initial(self.log, urls, options.initial_cluster_token, config.max_learners)
-        except ValueError as error:
-            raise StartError(str(error)) from None
+        check_initial(
+            config.name,
+            urls,
+            options.peer_urls if options.new_cluster else None,
+            self.elsewhere.resolver(RESOLVE_LIMIT_NS),
+        )
+        initial = self._cluster_of(urls)
         if not options.new_cluster:
             return join(initial, self._local_id(initial), self.elsewhere, self.log)
         if len(urls) > 1:
             check_not_bootstrapped(initial, self._local_id(initial), self.elsewhere)
+        if options.registry is not None:
+            return self._discovered(options.registry, self._local_id(initial))
         return initial
+
+    def _cluster_of(self, urls: dict[str, list[str]]) -> Cluster:
+        try:
+            return Cluster.from_initial(self.log, urls, self.options.initial_cluster_token, self.config.max_learners)
+        except ValueError as error:
+            raise StartError(str(error)) from None
+
+    def _discovered(self, registry: Registry, local_id: int) -> Cluster:
+        own = format_initial_cluster(self.options.initial_cluster)
+        try:
+            text = registry.join(local_id, own, self.log)
+        except DiscoveryError as error:
+            raise DiscoveryFailedError(error) from None
+        try:
+            urls = parse_initial_cluster(text)
+        except ValueError as error:
+            raise StartError(str(error)) from None
+        if has_duplicate(urls):
+            raise StartError(f"discovery cluster {format_initial_cluster(urls)} has duplicate url")
+        found = self._cluster_of(urls)
+        if local_id not in found.members:
+            raise StartError(f"discovery cluster {text} does not have this member, {own}")
+        return found
 
     def _local_id(self, initial: Cluster) -> int:
         member = initial.member_by_name(self.config.name)

@@ -2,7 +2,11 @@
 
 A new cluster: no other member may know this one as started, or it has lost its data and would vote twice. A running one
 (`--initial-cluster-state existing`): the first member that answers says the cluster's id and its members; each of them
-must have, by its peer URLs, one entry in our initial cluster, which gets its id. Then the versions must fit.
+must have, by its peer URLs or the addresses behind them, one entry in our initial cluster, which gets its id. Then the
+versions must fit.
+
+With a discovery service (`Registry`) a new cluster's members find each other there: each registers itself and waits
+until the service knows all of them.
 
 The requests themselves are the runtime's (`Elsewhere`); they may block, as nothing is served yet.
 Source: etcd server/etcdserver/{bootstrap,cluster_util}.go and api/membership/cluster.go (ValidateClusterAndAssignIDs).
@@ -18,9 +22,11 @@ from quorate.membership.member import Member, hex_id, member_from_fields, parse_
 from quorate.membership.version import MIN_CLUSTER_VERSION, SERVER_VERSION, Version, parse_version
 from quorate.ports import Log
 from quorate.server.bootlog import StartError
+from quorate.server.sameurls import Resolve, difference, no_address
 
 NEW_LIMIT_NS: Final = 1_000_000_000
 EXISTING_LIMIT_NS: Final = 10_000_000_000
+RESOLVE_LIMIT_NS: Final = 30_000_000_000
 DOWNGRADE_LIMIT_NS: Final = 500_000_000
 """For a question that needs a quorum, which a cluster of one that has just added us does not have until we start."""
 
@@ -54,6 +60,39 @@ class Elsewhere:
     ) -> list[Answer | None]:
         """GET as `get` does, with a body that says what is wanted. Without an answer a check passes a member over."""
         return [None] * len(urls)
+
+    def resolver(self, limit_ns: int) -> Resolve:  # noqa: ARG002
+        """Return what gives hosts' addresses; all its answers together take no longer than the limit."""
+        return no_address
+
+
+class DiscoveryError(Exception):
+    """A discovery service does not let this member join. `duplicate` is "id" or "name" when one is there already."""
+
+    def __init__(self, text: str, duplicate: str = "") -> None:
+        super().__init__(text)
+        self.duplicate = duplicate
+
+
+class DiscoveryFailedError(StartError):
+    """The start failed because a discovery service did not let this member join."""
+
+    def __init__(self, cause: DiscoveryError) -> None:
+        super().__init__(f"failed to join discovery cluster ({cause})")
+        self.cause = cause
+
+
+class Registry:
+    """A discovery service, outside of the new cluster. `token` names the cluster there, and goes into its ids."""
+
+    token = ""
+
+    def join(self, member_id: int, own: str, log: Log) -> str:
+        """Register a member ("name=url,..."), wait for the others, and return all of them in that form.
+
+        It blocks for as long as others are missing. Raises DiscoveryError.
+        """
+        raise NotImplementedError
 
 
 class Nobody(Elsewhere):
@@ -119,11 +158,18 @@ def join(initial: Cluster, local_id: int, elsewhere: Elsewhere, log: Log) -> Clu
     locals_left = initial.member_list()
     if len(running.members) != len(locals_left):
         raise StartError(f"error validating peerURLs {_describe(running)}: member count is unequal")
+    resolve = elsewhere.resolver(RESOLVE_LIMIT_NS)
     for member in running.members:
-        urls = sorted(member.peer_urls)
-        match = [local for local in locals_left if sorted(local.peer_urls) == urls]
+        match = [local for local in locals_left if sorted(local.peer_urls) == sorted(member.peer_urls)]
+        reason = ""
+        for local in [] if match else locals_left:
+            reason = difference(member.peer_urls, local.peer_urls, resolve)
+            if not reason:
+                match = [local]
+                break
         if not match:
-            text = f"PeerURLs: no match found for existing member ({hex_id(member.id)}, [{' '.join(urls)}])"
+            which = f"({hex_id(member.id)}, [{' '.join(member.peer_urls)}])"
+            text = f"PeerURLs: no match found for existing member {which}, last resolver error ({reason})"
             raise StartError(f"error validating peerURLs {_describe(running)}: {text}")
         named = match[0].clone()
         named.id = member.id
