@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ import trustme
 
 from tests.cluster.harness import Cluster
 from tests.fakes.dns_server import Records, dns_server
-from tests.oracle import Member, running
+from tests.oracle import ROOT, Member, running
 
 pytestmark = [pytest.mark.process, pytest.mark.oracle]
 
@@ -95,6 +98,24 @@ def test_members_of_a_domain(suffix: str) -> None:
             made.agree()
         finally:
             made.close()
+
+
+def lone_error(kind: str, flags: list[str]) -> str:
+    """Return why a member does not start."""
+    with ExitStack() as stack:
+        return refused(lone(kind, flags, stack))[-1]["error"]
+
+
+def can_unshare() -> bool:
+    return subprocess.run(["unshare", "-rmn", "true"], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_unshare(), reason="needs a network namespace, for real etcd asks the system's name server")
+def test_ours_and_real_etcd_find_each_other_in_the_same_records() -> None:
+    command = ["unshare", "-rmn", sys.executable, "-m", "tests.cluster.srv_apart"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
+    done = subprocess.run(command, cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def test_a_domain_that_does_not_know_us() -> None:
