@@ -406,6 +406,7 @@ def _member_settings(values: Values, gates: dict[str, bool], advertised: list[Ur
         keepalive_timeout_ns=values.number("grpc-keepalive-timeout"),
         reuse_port=values.on("socket-reuse-port"),
         reuse_address=values.on("socket-reuse-address"),
+        enable_grpc_gateway=values.on("enable-grpc-gateway"),
         cors=values.words("cors"),
         host_whitelist=values.words("host-whitelist"),
     )

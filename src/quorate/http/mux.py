@@ -115,15 +115,9 @@ class AccessController:
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer a request that has come in plain text."""
-        host = _host_name(request.headers.get("host", ""))
-        if not self.any_host and host not in self.hosts:
-            text = "rejecting HTTP request to prevent DNS rebinding attacks"
-            self.mux.log.warn("embed/serve.go", text, host=host)
-            reply(text_error(421, _REBINDING.format(host=host)[:-1]))
-            return
-        headers = self._cors(request.headers.get("origin", ""))
-        if request.method == "OPTIONS":
-            reply(Response(200, b"", headers))
+        answer, headers = self.check(request.method, request.headers.get("host", ""), request.headers.get("origin", ""))
+        if answer is not None:
+            reply(answer)
             return
         if not headers:
             self.mux.handle(request, reply)
@@ -134,6 +128,16 @@ class AccessController:
             reply(response)
 
         self.mux.handle(request, reply_with_cors)
+
+    def check(self, method: str, host: str, origin: str) -> tuple[Response | None, list[tuple[str, str]]]:
+        """Return the answer that a request gets here already, if any, and the headers that any other answer needs."""
+        host = _host_name(host)
+        if not self.any_host and host not in self.hosts:
+            text = "rejecting HTTP request to prevent DNS rebinding attacks"
+            self.mux.log.warn("embed/serve.go", text, host=host)
+            return text_error(421, _REBINDING.format(host=host)[:-1]), []
+        headers = self._cors(origin)
+        return (Response(200, b"", headers) if method == "OPTIONS" else None), headers
 
     def _cors(self, origin: str) -> list[tuple[str, str]]:
         if self.any_origin:

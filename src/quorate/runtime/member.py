@@ -24,7 +24,9 @@ from typing import Final
 
 from quorate.api.services import Services
 from quorate.errors import CorruptError
+from quorate.gateway.handler import Gateway
 from quorate.http.collect import Metrics
+from quorate.http.front import ClientFront
 from quorate.http.health import Health
 from quorate.http.mux import AccessController, Mux, WebHandler
 from quorate.http.version import Versions
@@ -133,12 +135,18 @@ class Member:
         self._metrics: list[_Port] = []
         self._draining = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._gateway = Gateway(
+            self.router, self.loop, settings.max_request_bytes + REQUEST_OVERHEAD_BYTES, self._gateway_failed
+        )
         self.health = Health(log, lambda: self.server)
         self.versions = Versions(lambda: self.server, _now)
         self.metrics = Metrics(
             lambda: self.server,
             self.router,
-            lambda: [port.listener.stats for port in self._clients if port.listener is not None],
+            lambda: [
+                self._gateway.stats,
+                *[port.listener.stats for port in self._clients if port.listener is not None],
+            ],
             self.health.stats,
             settings.features,
             process_usage,
@@ -329,11 +337,11 @@ class Member:
         self.log.info(_SERVE, "ready to serve client requests")
         split = bool(self._web_clients)
         for port in self._clients:
-            handler = None if split else WebHandler(self._client_web().handle)
+            handler = None if split else self._client_web()
             self._serve(port, self.router, handler)
             self._log_insecure(port, "grpc" if split else "grpc+http")
         for port in self._web_clients:
-            self._serve(port, Router(), WebHandler(self._client_web().handle))
+            self._serve(port, Router(), self._client_web())
             self._log_insecure(port, "http")
         if self.on_ready is not None:
             self.on_ready()
@@ -345,12 +353,17 @@ class Member:
         if self.on_removed is not None:
             self.on_removed()
 
-    def _client_web(self) -> AccessController:
+    def _client_web(self) -> HttpHandler:
         mux = Mux(self.log)
         self.health.register(mux)
         self.versions.register_client(mux)
         self.metrics.register(mux)
-        return AccessController(mux, self.settings.cors, self.settings.host_whitelist)
+        access = AccessController(mux, self.settings.cors, self.settings.host_whitelist)
+        return ClientFront(access, self._gateway if self.settings.enable_grpc_gateway else None)
+
+    def _gateway_failed(self, path: bytes, error: Exception) -> None:
+        text = path.decode("utf-8", "replace")
+        self.log.error(_SERVE, "handler failed", path=text, error=repr(error))
 
     # -- Stop
 

@@ -109,6 +109,7 @@ class MemberSettings:
     keepalive_timeout_ns: int = 20 * SECOND
     reuse_port: bool = False
     reuse_address: bool = False
+    enable_grpc_gateway: bool = True
     cors: list[str] = field(default_factory=lambda: ["*"])
     host_whitelist: list[str] = field(default_factory=lambda: ["*"])
 
