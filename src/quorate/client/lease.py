@@ -98,7 +98,7 @@ class Lease:
             except (TimeoutError, RpcError, EtcdError):
                 if link is not None:
                     self._channel.leave(link)
-                if loop.time() >= self._until_s:
+                if loop.time() >= self._until_s or self._channel.closed:
                     self._lost.set()
                     return
                 await asyncio.sleep(min(backoff_s(attempt), self._ttl_s / 10))

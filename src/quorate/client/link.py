@@ -138,6 +138,7 @@ class Stream:
     def __init__(self, link: Link, path: bytes, headers: list[Field]) -> None:
         self.ended = False
         self.error: RpcError | None = None
+        self.headers = headers
         self._http = link.http
         self._messages: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None

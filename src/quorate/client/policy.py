@@ -10,7 +10,14 @@ BACKOFF_FIRST_S = 0.025
 BACKOFF_MAX_S = 1.0
 KEEPALIVE_NS = 10_000_000_000
 KEEPALIVE_TIMEOUT_NS = 6_000_000_000
-STALE_CREDENTIALS = (errors.INVALID_AUTH_TOKEN.text, errors.AUTH_OLD_REVISION.text)
+STALE_CREDENTIALS = (
+    errors.INVALID_AUTH_TOKEN.text,
+    errors.AUTH_OLD_REVISION.text,
+    errors.USER_EMPTY.text,  # authentication was off when we asked for a token
+    "auth: invalid auth token",  # how maintenance calls say it
+    "auth: revision of auth store is old",
+    "auth: user name is empty",
+)
 
 
 def backoff_s(attempt: int) -> float:
@@ -24,7 +31,7 @@ def may_retry(error: RpcError, unprocessed: bool, read: bool) -> bool:
 
 
 def stale_credentials(error: RpcError) -> bool:
-    """Tell whether the server wants a new token; it has done nothing for the request."""
+    """Tell whether the server wants a new token of whoever has a user; it has done nothing for the request."""
     return error.text in STALE_CREDENTIALS
 
 

@@ -31,8 +31,16 @@ class Runner:
             raise
 
     def stop(self) -> None:
-        """End the loop and the thread. A second call does nothing."""
+        """End what still runs (leases that were not closed), the loop and the thread. A second call does nothing."""
         if self._thread.is_alive():
+            self.run(_end_tasks())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

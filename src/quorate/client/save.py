@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from quorate import errors
 from quorate.client.errors import EtcdError, SnapshotError, public
 from quorate.client.methods import SNAPSHOT
 from quorate.errors import RpcError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from quorate.client.channel import Channel
 
 DIGEST_BYTES = 32
+ATTEMPTS = 4
 
 
 class SnapshotFile:
@@ -64,23 +66,38 @@ class SnapshotFile:
 
 
 async def save_snapshot(channel: Channel, path: str) -> int:
-    """Fetch a snapshot from the present endpoint; return the bytes written."""
+    """Fetch a snapshot from the present endpoint; return the bytes written.
+
+    The protocol cannot go on in the middle: when the connection breaks, it starts over, at the next endpoint.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return await _attempt(channel, path)
+        except EtcdError as error:
+            if left == 0 or error.code not in (errors.UNAVAILABLE, errors.DATA_LOSS):
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _attempt(channel: Channel, path: str) -> int:
+    link, stream = await channel.stream(SNAPSHOT)
     file = SnapshotFile(path)
-    stream = None
     try:
-        _, stream = await channel.stream(SNAPSHOT)
         stream.send(pb.SnapshotRequest().SerializeToString())
         stream.half_close()
         while (data := await stream.next()) is not None:
             file.write(SNAPSHOT.decode(data).blob)
     except RpcError as error:
         file.abandon()
+        channel.leave(link)
+        if channel.stale(error):
+            channel.forget_token(stream.headers)
+            raise EtcdError(errors.UNAVAILABLE, error.text) from None
         raise public(error, False) from None
-    except (EtcdError, OSError):
+    except BaseException:
         file.abandon()
         raise
     finally:
-        if stream is not None:
-            stream.cancel()
+        stream.cancel()
     file.finish()
     return file.size

@@ -16,11 +16,11 @@ import asyncio
 from dataclasses import dataclass
 
 from quorate import errors
-from quorate.client.channel import REQUIRE_LEADER, Channel
-from quorate.client.errors import CompactedError, EtcdError
+from quorate.client.channel import LOGINS_MAX, REQUIRE_LEADER, Channel
+from quorate.client.errors import CompactedError, EtcdError, PermissionDeniedError, public
 from quorate.client.link import Stream
 from quorate.client.methods import WATCH
-from quorate.client.policy import backoff_s, stale_credentials
+from quorate.client.policy import backoff_s
 from quorate.errors import RpcError
 from quorate.proto import rpc_pb2 as pb
 from quorate.proto.kv_pb2 import Event
@@ -117,10 +117,10 @@ class Watcher:
         if self._closed:
             return
         if error is not None:
-            if error.code not in RETRIABLE and not stale_credentials(error):
-                raise EtcdError(error.code, error.text)
-            if stale_credentials(error):
-                self._channel.forget_token()
+            if error.code not in RETRIABLE and not self._channel.stale(error):
+                raise public(error, False)
+            if self._channel.stale(error) and stream is not None:
+                self._channel.forget_token(stream.headers)
         if stream is not None:
             self._channel.leave(self._link)
         await asyncio.sleep(backoff_s(0))
@@ -154,16 +154,18 @@ class Watcher:
 
     def _canceled(self, reason: str) -> None:
         self._stop()
-        if any(text in reason for text in ("invalid auth token", "revision of auth store is old")) and self._logins < 2:
+        if self._logins < LOGINS_MAX and self._channel.refused(reason, self._stream):
             self._logins += 1
-            self._channel.forget_token()
+            if self._stream is not None:
+                self._channel.forget_token(self._stream.headers)
             self._stream = None
             self._closed = False
             return
         if "required revision has been compacted" in reason:
             raise CompactedError(0)
-        code = errors.PERMISSION_DENIED if "permission denied" in reason else errors.UNKNOWN
-        raise EtcdError(code, reason or "watch is canceled by the server")
+        if "permission denied" in reason:
+            raise PermissionDeniedError(errors.PERMISSION_DENIED, reason)
+        raise EtcdError(errors.UNKNOWN, reason or "watch is canceled by the server")
 
     def _stop(self) -> None:
         self._closed = True
