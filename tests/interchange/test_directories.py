@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,66 @@ def test_an_alarm_refuses_writes_after_the_change_too(member: Member) -> None:
     member.start()
     assert member.etcdctl("alarm", "list").stdout == ""
     assert member.etcdctl("put", "a", "b").stdout == "OK\n"
+
+
+AS_ROOT = "--user=root:secret"
+
+
+def close_the_door(member: Member, number: int) -> str:
+    """Enable authentication; add a user, a role and a learner that never comes, and remove the learner of before.
+
+    Return the members."""
+
+    def ctl(*args: str) -> str:
+        done = member.etcdctl(*args)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    if number == 0:
+        ctl("user", "add", "root:secret")
+        ctl("user", "grant-role", "root", "root")
+    ctl("role", "add", f"role{number}")
+    ctl("role", "grant-permission", f"role{number}", "readwrite", "a", "b")
+    ctl("user", "add", f"user{number}:word{number}")
+    ctl("user", "grant-role", f"user{number}", f"role{number}")
+    for line in ctl("member", "list").splitlines():
+        if line.endswith("true"):
+            ctl("member", "remove", line.partition(",")[0])
+    ctl("member", "add", f"learner{number}", "--learner", f"--peer-urls=http://127.0.0.1:{number + 1}")
+    listed = ctl("member", "list")
+    ctl("auth", "enable")
+    return listed
+
+
+def open_the_door(member: Member, number: int) -> None:
+    """See that authentication is on and knows all users so far, and disable it."""
+    refused = member.etcdctl("get", "a")
+    assert "etcdserver: user name is empty" in refused.stderr
+    assert "Authentication Status: true" in member.etcdctl("auth", "status", AS_ROOT).stdout
+    users = member.etcdctl("user", "list", AS_ROOT).stdout.split()
+    assert users == sorted(["root", *[f"user{each}" for each in range(number + 1)]])
+    for each in (0, number):
+        as_user = f"--user=user{each}:word{each}"
+        assert member.etcdctl("get", "a", as_user).returncode == 0
+        assert "permission denied" in member.etcdctl("get", "c", as_user).stderr
+    assert member.etcdctl("auth", "disable", AS_ROOT).stdout == "Authentication Disabled\n"
+
+
+@pytest.mark.parametrize("first", ["ours", "real"])
+def test_ten_changes_of_hands_with_users_and_members(member: Member, first: str) -> None:
+    member.kind, member.flags = first, ["--snapshot-count=25", "--bcrypt-cost=4"]
+    member.start()
+    for number in range(10):
+        with Client(member) as client:
+            client.write_history(number)
+            before = client.view()
+        members = close_the_door(member, number)
+        member.stop()
+        member.kind = other(member.kind)
+        member.start()
+        open_the_door(member, number)
+        with Client(member) as client:
+            seen = client.view()
+        assert member.etcdctl("member", "list").stdout == members
+        assert seen == replace(before, members=seen.members), f"{other(member.kind)} -> {member.kind}"
+        assert (len(seen.leases), len(seen.alarms), len(seen.members)) == (number + 1, 1, 2)
