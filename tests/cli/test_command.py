@@ -136,18 +136,8 @@ def test_what_3_6_says_otherwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["--cert-file=c", "--key-file=k"],
-        ["--client-cert-auth"],
-        ["--trusted-ca-file=c"],
-        ["--auto-tls"],
-        ["--peer-auto-tls=true"],
-        ["--peer-client-cert-auth"],
-        ["--cipher-suites=TLS_RSA_WITH_AES_128_CBC_SHA"],
-        ["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1"],
-        ["--listen-peer-urls=https://127.0.0.1:1"],
         ["--proxy=on"],
         ["--enable-distributed-tracing"],
-        ["--peer-cert-allowed-cn=a"],
     ],
 )
 def test_what_would_be_unsafe_to_ignore_is_refused(words: list[str], tmp_path: Path) -> None:

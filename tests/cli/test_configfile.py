@@ -37,7 +37,7 @@ auto-compaction-retention: 1
 nonsense: 1
 socket-options: {reuse-port: true}
 experimental-snapshot-catch-up-entries: 9
-client-transport-security: {cert-file: c, client-cert-auth: true, allowed-hostname: [h]}
+client-transport-security: {cert-file: c, client-cert-auth: true, allowed-hostname: [h], allowed-cn: [z]}
 peer-transport-security: {cert-file: p, allowed-cn: [x, y], auto-tls: false}
 feature-gates: LeaseCheckpoint=true
 """,
@@ -59,6 +59,7 @@ feature-gates: LeaseCheckpoint=true
     assert values.text("cert-file") == "c"
     assert values.on("client-cert-auth") is True
     assert values.words("client-cert-allowed-hostname") == ["h"]
+    assert values.given["client-cert-allowed-cn"] == ["z"]
     assert values.text("peer-cert-file") == "p"
     assert values.words("peer-cert-allowed-cn") == ["x", "y"]
     assert effective_gates(values)["LeaseCheckpoint"] is True

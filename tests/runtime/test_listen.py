@@ -5,7 +5,6 @@ import contextlib
 import json
 import shutil
 import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -16,8 +15,12 @@ import grpc.aio
 import pytest
 import trustme
 
+from quorate.ports import NullLog
 from quorate.runtime.listen import Connector, Listener
 from quorate.runtime.loop import UvLoop
+from quorate.runtime.tls.contexts import ServerContext
+from quorate.runtime.tls.info import TlsInfo
+from quorate.runtime.tls.serve import TlsGate
 from quorate.wire import frames
 from quorate.wire.frames import Limits
 from quorate.wire.rpc import Router
@@ -60,7 +63,7 @@ class Web(HttpHandler):
 class World:
     """A listener with the echo service, its loop in a thread of its own."""
 
-    def __init__(self, limits=None, tls=None):
+    def __init__(self, limits=None, info=None):
         self.loop = UvLoop()
         self.router = Router()
         self.service = EchoService(self.router)
@@ -69,7 +72,9 @@ class World:
         self.listener = Listener(self.loop, self.router, self.web, self.limits)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
         self.thread.start()
-        self.await_(self.listener.start("127.0.0.1", 0, tls))
+        log = NullLog()
+        gate = TlsGate(self.loop, ServerContext(info, log), log, "rejected", False) if info is not None else None
+        self.await_(self.listener.start("127.0.0.1", 0, gate))
         self.port = self.listener.port
         self.target = f"127.0.0.1:{self.port}"
 
@@ -422,12 +427,12 @@ def test_drain_cuts_off_what_does_not_end(world, channel):
 
 def test_tls_with_grpcio_curl_and_our_client(tmp_path):
     authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["h2"])
-    authority.issue_cert("localhost").configure_cert(context)
-    root = tmp_path / "ca.pem"
+    issued = authority.issue_cert("localhost")
+    root, cert, key = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem"))
     authority.cert_pem.write_to_path(str(root))
-    world = World(tls=context)
+    issued.cert_chain_pems[0].write_to_path(cert)
+    issued.private_key_pem.write_to_path(key)
+    world = World(info=TlsInfo(str(cert), str(key)))
     try:
         credentials = grpc.ssl_channel_credentials(root.read_bytes())
         with grpc.secure_channel(f"localhost:{world.port}", credentials, options=UNLIMITED) as channel:

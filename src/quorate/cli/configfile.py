@@ -103,7 +103,9 @@ def _security(keys: Mapping[str, object], prefix: str, values: dict[str, object]
             continue
         if key == "allowed-hostname":
             name = (prefix or "client-") + name
-        values[name] = _value(FLAGS[name], key, section[key])
+        value = _value(FLAGS[name], key, section[key])
+        # What a file alone can say: which names clients' certificates may have.
+        values["client-cert-allowed-cn" if key == "allowed-cn" and not prefix else name] = value
     if prefix and section.get("skip-client-san-verification") is not None:
         flag = FLAGS["peer-skip-client-san-verification"]
         values[flag.name] = _value(flag, "skip-client-san-verification", section["skip-client-san-verification"])

@@ -25,6 +25,7 @@ from quorate.ports import Log
 from quorate.runtime.duration import format_duration, quote
 from quorate.runtime.log import LEVELS, Rotation, ZapLog, open_outputs
 from quorate.runtime.settings import MemberSettings
+from quorate.runtime.tls.info import TlsInfo
 from quorate.runtime.urls import Url, UrlError, check_advertised, check_bind, split_host_port
 
 MAX_ELECTION_MS: Final = 50_000
@@ -332,10 +333,6 @@ def _refuse(values: Values) -> None:
         value = values.get(flag.name)
         if flag.state == REFUSED and value != flag.value and value not in ([], [""]):
             raise SettingError(f"--{flag.name}: {flag.note}")
-    for name in ("listen-peer-urls", "listen-client-urls", "listen-client-http-urls", "listen-metrics-urls"):
-        for url in values.urls(name):
-            if url.is_secure:
-                raise SettingError(f"--{name} {quote(url.text)}: TLS is not supported yet")
 
 
 def _member_settings(values: Values, gates: dict[str, bool], advertised: list[Url], log: Log) -> MemberSettings:
@@ -409,6 +406,46 @@ def _member_settings(values: Values, gates: dict[str, bool], advertised: list[Ur
         enable_grpc_gateway=values.on("enable-grpc-gateway"),
         cors=values.words("cors"),
         host_whitelist=values.words("host-whitelist"),
+        client_tls=_tls_info(
+            values,
+            "",
+            "client-crl-file",
+            cast("list[str]", values.given.get("client-cert-allowed-cn", [])),
+            _named(values, "client-cert-allowed-hostname"),
+        ),
+        peer_tls=_tls_info(
+            values,
+            "peer-",
+            "peer-crl-file",
+            _named(values, "peer-cert-allowed-cn"),
+            _named(values, "peer-cert-allowed-hostname"),
+        ),
+        auto_tls=values.on("auto-tls"),
+        peer_auto_tls=values.on("peer-auto-tls"),
+        self_signed_validity_years=values.number("self-signed-cert-validity"),
+    )
+
+
+def _named(values: Values, name: str) -> list[str]:
+    return [word for word in values.words(name) if word]
+
+
+def _tls_info(values: Values, prefix: str, crl: str, allowed_cns: list[str], allowed_hostnames: list[str]) -> TlsInfo:
+    """Return what the flags with this prefix say about TLS."""
+    return TlsInfo(
+        cert_file=values.text(f"{prefix}cert-file"),
+        key_file=values.text(f"{prefix}key-file"),
+        client_cert_file=values.text(f"{prefix}client-cert-file"),
+        client_key_file=values.text(f"{prefix}client-key-file"),
+        trusted_ca_file=values.text(f"{prefix}trusted-ca-file"),
+        client_cert_auth=values.on(f"{prefix}client-cert-auth"),
+        crl_file=values.text(crl),
+        allowed_cns=allowed_cns,
+        allowed_hostnames=allowed_hostnames,
+        skip_client_san_verify=prefix != "" and values.on("peer-skip-client-san-verification"),
+        cipher_suites=_named(values, "cipher-suites"),
+        min_version=values.text("tls-min-version"),
+        max_version=values.text("tls-max-version"),
     )
 
 

@@ -106,15 +106,16 @@ class Mux:
 class AccessController:
     """The client port's checks in front of a mux."""
 
-    def __init__(self, mux: Mux, origins: Sequence[str], hosts: Sequence[str]) -> None:
+    def __init__(self, mux: Mux, origins: Sequence[str], hosts: Sequence[str], secure: bool = False) -> None:
+        """Behind TLS (`secure`) every host is welcome."""
         self.mux = mux
         self.origins = frozenset(origins)
         self.any_origin = not origins or "*" in origins
         self.hosts = frozenset(hosts)
-        self.any_host = not hosts or "*" in hosts or list(hosts) == [""]
+        self.any_host = secure or not hosts or "*" in hosts or list(hosts) == [""]
 
     def handle(self, request: Request, reply: Reply) -> None:
-        """Answer a request that has come in plain text."""
+        """Answer a request."""
         answer, headers = self.check(request.method, request.headers.get("host", ""), request.headers.get("origin", ""))
         if answer is not None:
             reply(answer)

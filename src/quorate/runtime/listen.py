@@ -14,7 +14,6 @@ closing a socket with unread data makes the kernel reset it, and the client woul
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -23,6 +22,8 @@ from typing import Final, cast
 
 from quorate.ports import Log, NullLog
 from quorate.runtime.loop import UvLoop
+from quorate.runtime.tls.pipe import write_now
+from quorate.runtime.tls.serve import TlsGate
 from quorate.wire.client import ClientConnection
 from quorate.wire.endpoint import Endpoint
 from quorate.wire.frames import PREFACE, SECOND_NS, Limits, TransportStats
@@ -34,7 +35,6 @@ from quorate.wire.web import HttpHandler, HttpReply, HttpRequest
 FINE_TICK_NS: Final = 10_000_000
 LINGER_NS: Final = SECOND_NS
 WRITE_HIGH_BYTES: Final = 256 << 10
-TLS_HANDSHAKE_S: Final = 10.0
 BACKLOG: Final = 1024
 
 
@@ -50,6 +50,7 @@ class Link(asyncio.Protocol):
         self.write_paused = False
         self.read_paused = False
         self.eof = False
+        self.secure = False  # the transport encrypts, and then is eager itself
         self.close_at_ns = 0  # when to stop lingering; 0 = not lingering
         if endpoint is not None:
             self.adopt(endpoint)
@@ -69,6 +70,7 @@ class Link(asyncio.Protocol):
         """The socket is there."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self.secure = transport.get_extra_info("ssl_object") is not None
         plain = transport.get_extra_info("socket")
         if plain is not None and plain.family != socket.AF_UNIX:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -145,22 +147,12 @@ class Link(asyncio.Protocol):
         if endpoint is None or transport is None or self.write_paused or self.close_at_ns:
             return
         data = endpoint.take_output()
-        if data and self.hub.eager and transport.get_write_buffer_size() == 0:
-            data = self._write_now(transport, data)
+        if data and self.hub.eager and not self.secure and transport.get_write_buffer_size() == 0:
+            data = write_now(transport, data)
         if data:
             transport.write(data)
         if endpoint.closed and not endpoint.has_output():
             self._finish(transport)
-
-    def _write_now(self, transport: asyncio.Transport, data: bytes) -> bytes:
-        """Write to the socket without waiting for the loop's own time to do so; return what it does not take."""
-        plain = transport.get_extra_info("socket")
-        if plain is None or transport.is_closing() or transport.get_extra_info("ssl_object") is not None:
-            return data
-        try:
-            return data[os.write(plain.fileno(), data) :]
-        except OSError:
-            return data  # it is full or broken; the transport finds out
 
     def _finish(self, transport: asyncio.Transport) -> None:
         if self.eof or not transport.can_write_eof():
@@ -216,7 +208,10 @@ class ServerLink(Link):
             self._first = b""
             peer = self._peer()
             if data[:4] == PREFACE[:4]:
-                self.adopt(self._listener.http2(peer))
+                conn = self._listener.http2(peer)
+                if self.secure and self.transport is not None:
+                    conn.common_name = self.transport.get_extra_info("common_name")
+                self.adopt(conn)
             elif data[:1].isalpha():
                 self.adopt(self._listener.http1(peer))
             else:
@@ -367,6 +362,7 @@ class Listener:
         self.handler = handler if handler is not None else NotFound()
         self.limits = limits if limits is not None else Limits()
         self.hub = Hub(loop, self.limits, log if log is not None else NullLog())
+        self.gate: TlsGate | None = None
         self._server: asyncio.Server | None = None
         self._date = b""
         self._date_s = 0
@@ -383,17 +379,16 @@ class Listener:
         """The counts of this listener's connections."""
         return self.hub.stats
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    async def start(self, host: str, port: int, gate: TlsGate | None = None) -> None:
         """Bind and accept. Raises OSError. Port 0 takes a free one."""
-        self._server = await self.loop.aio.create_server(
-            lambda: ServerLink(self),
-            host,
-            port,
-            ssl=tls,
-            backlog=BACKLOG,
-            reuse_address=True,
-            ssl_handshake_timeout=TLS_HANDSHAKE_S if tls is not None else None,
-        )
+        self.gate = gate
+        self._server = await self.loop.aio.create_server(self.protocol, host, port, backlog=BACKLOG, reuse_address=True)
+
+    def protocol(self) -> asyncio.Protocol:
+        """Return what takes care of a socket that has just come."""
+        if self.gate is None:
+            return ServerLink(self)
+        return self.gate.pipe(lambda: ServerLink(self), self.hub.eager)
 
     def http2(self, peer: str) -> ServerConnection:
         """Make the endpoint of an HTTP/2 client."""
@@ -419,8 +414,7 @@ class Listener:
 
         Connections that are left after the limit are cut off.
         """
-        if self._server is not None:
-            self._server.close()
+        self._stop_accepting()
         self.hub.emptied = lambda: self._drained(done)
         if not self.hub.links:
             self.loop.soon(lambda: self._drained(done))
@@ -428,6 +422,12 @@ class Listener:
         self._limit_timer = self.loop.aio.call_later(limit_ns / SECOND_NS, self.hub.abort_all)
         for link in list(self.hub.links):
             link.drain()
+
+    def _stop_accepting(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self.gate is not None:
+            self.gate.close()
 
     def _drained(self, done: Callable[[], None]) -> None:
         self.hub.emptied = None
@@ -438,8 +438,7 @@ class Listener:
 
     def close(self) -> None:
         """Stop accepting and cut off all connections."""
-        if self._server is not None:
-            self._server.close()
+        self._stop_accepting()
         self.hub.abort_all()
 
 

@@ -45,8 +45,10 @@ from quorate.runtime.log import ZapLog, stack_of
 from quorate.runtime.loop import UvLoop, exit_process
 from quorate.runtime.memory import defragment_at_start, lock_memory
 from quorate.runtime.peers import Others, PeerDialer
+from quorate.runtime.security import Security
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.sockets import ListenError, SocketListener, address_of, listen
+from quorate.runtime.tls.serve import TlsGate
 from quorate.runtime.urls import Url
 from quorate.runtime.usage import process_usage
 from quorate.server.bootlog import StartError
@@ -129,6 +131,7 @@ class Member:
         self.network: Network | None = None
         self._dialer: PeerDialer | None = None
         self._disk = OsDisk()
+        self._security = Security(settings, self.loop, self._disk, log)
         self._peers: list[_Port] = []
         self._clients: list[_Port] = []
         self._web_clients: list[_Port] = []
@@ -180,6 +183,7 @@ class Member:
         server.start()
         self._serve_peers_and_metrics()
         self._log_serving()
+        self._security.log_clients()
         server.call_when_published(self._published)
 
     def _bind(self) -> None:
@@ -195,9 +199,11 @@ class Member:
             self.log.info(_EMBED, "configuring socket options", **fields)
         urls = {"listen-peer-urls": _texts(settings.listen_peer_urls)}
         self.log.info(_EMBED, "configuring peer listeners", **urls)
+        self._security.prepare_peers()
         self._peers = self._listen(settings.listen_peer_urls)
         urls = {"listen-client-urls": _texts(settings.listen_client_urls)}
         self.log.info(_EMBED, "configuring client listeners", **urls)
+        self._security.prepare_clients()
         both = {url.text for url in settings.listen_client_urls} & {
             url.text for url in settings.listen_client_http_urls
         }
@@ -250,7 +256,7 @@ class Member:
             backend=_backend_options(settings),
             store=_store_options(settings),
         )
-        parts = Bootstrap(self.loop, disk, self.log, config, options, Others(self.log)).run()
+        parts = Bootstrap(self.loop, disk, self.log, config, options, Others(self.log, self._security.dialing)).run()
         if settings.memory_mlock:
             lock_memory()
         if settings.bootstrap_defrag_megabytes:
@@ -261,7 +267,7 @@ class Member:
     def _connect_peers(self, parts: ServerParts) -> None:
         """Make the network to the other members; it begins to talk when the server starts."""
         identity = Identity(parts.member_id, parts.cluster.cluster_id, _texts(self.settings.advertise_peer_urls))
-        self._dialer = PeerDialer(self.loop, self.log, parts.config.election_ns)
+        self._dialer = PeerDialer(self.loop, self.log, parts.config.election_ns, self._security.dialing)
         self.network = Network(self.loop, self.log, self._dialer, identity)
         self.network.on_removed = self._removed
         self.network.flush_sockets = self._flush_peers
@@ -276,7 +282,7 @@ class Member:
     def _serve_peers_and_metrics(self) -> None:
         handler = self._peer_handler()
         for port in self._peers:
-            self._serve(port, Router(), handler)
+            self._serve(port, Router(), handler, self._security.gate_for_peers(port.url))
             if port.listener is not None:
                 port.listener.hub.eager = True
             self.log.info(_EMBED, "serving peer traffic", address=address_of(port.sock))
@@ -284,7 +290,7 @@ class Member:
         self.health.register(scrapes)
         self.metrics.register(scrapes)
         for port in self._metrics:
-            self._serve(port, Router(), WebHandler(scrapes.handle))
+            self._serve(port, Router(), WebHandler(scrapes.handle), self._security.gate_for_metrics(port.url))
             self.log.info(_EMBED, "serving metrics", address=port.url.text)
 
     def _flush_peers(self) -> None:
@@ -303,9 +309,9 @@ class Member:
         self.metrics.peers = lambda: samples(network, handler)
         return handler
 
-    def _serve(self, port: _Port, router: Router, handler: HttpHandler | None) -> None:
+    def _serve(self, port: _Port, router: Router, handler: HttpHandler | None, gate: TlsGate | None) -> None:
         port.listener = SocketListener(self.loop, router, handler, self._limits(), self.log)
-        self._spawn(port.listener.serve(port.sock))
+        self._spawn(port.listener.serve(port.sock, gate))
 
     def _limits(self) -> Limits:
         settings = self.settings
@@ -337,12 +343,12 @@ class Member:
         self.log.info(_SERVE, "ready to serve client requests")
         split = bool(self._web_clients)
         for port in self._clients:
-            handler = None if split else self._client_web()
-            self._serve(port, self.router, handler)
-            self._log_insecure(port, "grpc" if split else "grpc+http")
+            handler = None if split else self._client_web(port.url)
+            self._serve(port, self.router, handler, self._security.gate_for_clients(port.url))
+            self._log_traffic(port, "grpc" if split else "grpc+http")
         for port in self._web_clients:
-            self._serve(port, Router(), self._client_web())
-            self._log_insecure(port, "http")
+            self._serve(port, Router(), self._client_web(port.url), self._security.gate_for_clients(port.url))
+            self._log_traffic(port, "http")
         if self.on_ready is not None:
             self.on_ready()
 
@@ -353,12 +359,12 @@ class Member:
         if self.on_removed is not None:
             self.on_removed()
 
-    def _client_web(self) -> HttpHandler:
+    def _client_web(self, url: Url) -> HttpHandler:
         mux = Mux(self.log)
         self.health.register(mux)
         self.versions.register_client(mux)
         self.metrics.register(mux)
-        access = AccessController(mux, self.settings.cors, self.settings.host_whitelist)
+        access = AccessController(mux, self.settings.cors, self.settings.host_whitelist, url.is_secure)
         return ClientFront(access, self._gateway if self.settings.enable_grpc_gateway else None)
 
     def _gateway_failed(self, path: bytes, error: Exception) -> None:
@@ -477,8 +483,9 @@ class Member:
         }
         self.log.info(_EMBED, "now serving peer/client/metrics", **fields)
 
-    def _log_insecure(self, port: _Port, traffic: str) -> None:
-        text = "serving client traffic insecurely; this is strongly discouraged!"
+    def _log_traffic(self, port: _Port, traffic: str) -> None:
+        secure = port.url.is_secure
+        text = f"serving client traffic {'securely' if secure else 'insecurely; this is strongly discouraged!'}"
         self.log.info(_SERVE, text, traffic=traffic, address=address_of(port.sock))
 
 

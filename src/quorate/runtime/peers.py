@@ -10,7 +10,6 @@ import asyncio
 import http.client
 import ssl
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -19,6 +18,9 @@ from quorate.peer.exchange import Dialer, Exchange
 from quorate.ports import Log
 from quorate.runtime.listen import Hub, Link
 from quorate.runtime.loop import UvLoop
+from quorate.runtime.tls.contexts import ClientContext
+from quorate.runtime.tls.files import TlsError
+from quorate.runtime.tls.pipe import ClientPipe
 from quorate.runtime.urls import Url, UrlError, parse_url
 from quorate.server.join import Answer, Elsewhere
 from quorate.server.sameurls import Resolve, ResolveError
@@ -30,14 +32,11 @@ THREADS_MAX: Final = 16
 RESOLVE_AGAIN_S: Final = 1.0
 _NETUTIL: Final = "netutil/netutil.go"
 
-Tls = Callable[[str], ssl.SSLContext]
-"""Gives the context for a connection to a host."""
-
 
 class PeerDialer(Dialer):
     """Connects to other members."""
 
-    def __init__(self, loop: UvLoop, log: Log, election_ns: int, tls: Tls | None = None) -> None:
+    def __init__(self, loop: UvLoop, log: Log, election_ns: int, tls: ClientContext | None = None) -> None:
         self._loop = loop
         self._tls = tls
         self._limit_s = DIAL_S + election_ns / SECOND_NS
@@ -59,7 +58,7 @@ class PeerDialer(Dialer):
             link = await asyncio.wait_for(self._connect(parse_url(text), exchange), self._limit_s)
         except TimeoutError:
             exchange.refused(f"dial {text}: i/o timeout")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TlsError) as error:
             exchange.refused(f"dial {text}: {getattr(error, 'strerror', None) or error}")
         else:
             if exchange.closed:
@@ -68,23 +67,25 @@ class PeerDialer(Dialer):
     async def _connect(self, url: Url, exchange: Exchange) -> Link:
         aio = self._loop.aio
         link = Link(self._hub, exchange)
+        host, port = (url.host, "0") if url.is_unix else url.host_port()
+        pipe: ClientPipe | None = None
+        if url.is_secure:
+            tls = self._tls
+            if tls is None:
+                raise OSError(f"no TLS settings for {url.text}")
+            pipe = ClientPipe(self._loop, link, tls.context(), tls.server_name(host), self._hub.eager)
+        protocol = link if pipe is None else pipe
         if url.is_unix:
-            await aio.create_unix_connection(lambda: link, url.host, ssl=self._context(url))
-            return link
-        host, port = url.host_port()
-        context = self._context(url)
-        if context is None:
-            await aio.create_connection(lambda: link, host, int(port))
+            await aio.create_unix_connection(lambda: protocol, url.host)
         else:
-            await aio.create_connection(lambda: link, host, int(port), ssl=context, server_hostname=host)
+            await aio.create_connection(lambda: protocol, host, int(port))
+        if pipe is not None:
+            try:
+                await pipe.opened
+            except BaseException:
+                pipe.abort()
+                raise
         return link
-
-    def _context(self, url: Url) -> ssl.SSLContext | None:
-        if not url.is_secure:
-            return None
-        if self._tls is None:
-            raise OSError(f"no TLS settings for {url.text}")
-        return self._tls(url.host)
 
     def close(self) -> None:
         """Cut off every connection."""
@@ -97,7 +98,7 @@ class PeerDialer(Dialer):
 class Others(Elsewhere):
     """The other members, before this one has started."""
 
-    def __init__(self, log: Log, tls: Tls | None = None) -> None:
+    def __init__(self, log: Log, tls: ClientContext | None = None) -> None:
         self._log = log
         self._tls = tls
 
@@ -147,7 +148,7 @@ class Others(Elsewhere):
                 return Answer(response.status, headers, body)
             finally:
                 connection.close()
-        except (OSError, UrlError, http.client.HTTPException):
+        except (OSError, UrlError, TlsError, http.client.HTTPException):
             return None
 
     def _connection(self, url: Url, limit_s: float) -> http.client.HTTPConnection:
@@ -156,4 +157,19 @@ class Others(Elsewhere):
             return http.client.HTTPConnection(host, int(port), timeout=limit_s)
         if self._tls is None:
             raise OSError(f"no TLS settings for {url.text}")
-        return http.client.HTTPSConnection(host, int(port), timeout=limit_s, context=self._tls(url.host))
+        name = self._tls.server_name(host)
+        return _SecureConnection(host, int(port), name, timeout=limit_s, context=self._tls.context())
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    """A connection to a server whose certificate may have to hold another name than its host's."""
+
+    def __init__(self, host: str, port: int, server_name: str, timeout: float, context: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=timeout, context=context)
+        self._tls = context
+        self._server_name = server_name
+
+    def connect(self) -> None:
+        """Connect, and shake hands."""
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)

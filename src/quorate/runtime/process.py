@@ -56,8 +56,11 @@ class Process:
         except DiscoveryFailedError as error:
             self._explain(error)
             return 1
-        except (StartError, ListenError) as error:
-            self.log.fatal(_MAIN, "discovery failed", error=str(error))
+        except StartError as error:
+            self.log.fatal(_MAIN, error.headline, error=str(error))
+            return 1
+        except ListenError as error:
+            self.log.fatal(_MAIN, StartError.headline, error=str(error))
             return 1
         except (CorruptError, OSError) as error:
             log_fatal(self.log, error)

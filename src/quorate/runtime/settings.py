@@ -13,6 +13,7 @@ from typing import Final
 
 from quorate.membership.member import parse_initial_cluster
 from quorate.runtime.duration import FlagValueError, parse_duration
+from quorate.runtime.tls.info import TlsInfo
 from quorate.runtime.urls import Url, parse_urls
 from quorate.server.bootlog import StartError
 from quorate.server.config import DEFAULT_QUOTA_BYTES, MILLISECOND, SECOND, ServerConfig
@@ -113,6 +114,14 @@ class MemberSettings:
     cors: list[str] = field(default_factory=lambda: ["*"])
     host_whitelist: list[str] = field(default_factory=lambda: ["*"])
 
+    client_tls: TlsInfo = field(default_factory=TlsInfo)
+    """Of the listeners for clients and metrics."""
+
+    peer_tls: TlsInfo = field(default_factory=TlsInfo)
+    auto_tls: bool = False
+    peer_auto_tls: bool = False
+    self_signed_validity_years: int = 1
+
     @property
     def member_dir(self) -> str:
         """The directory of everything that belongs to the member."""
@@ -160,6 +169,7 @@ class MemberSettings:
             auth_token=self.auth_token,
             auth_token_ttl_s=self.auth_token_ttl_s,
             bcrypt_cost=self.bcrypt_cost,
+            client_cert_auth=self.client_tls.client_cert_auth,
             strict_reconfig_check=self.strict_reconfig_check,
             auto_compaction_mode=self.auto_compaction_mode,
             auto_compaction_retention=self.retention(),

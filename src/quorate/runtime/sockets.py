@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Final
 
 from quorate.errors import STOPPED
-from quorate.runtime.listen import BACKLOG, Listener, ServerLink
+from quorate.runtime.listen import BACKLOG, Listener
+from quorate.runtime.tls.serve import TlsGate
 from quorate.runtime.urls import Url
 from quorate.wire.server import ServerConnection, ServerStream
 
@@ -80,13 +81,14 @@ def join_host_port(host: str, port: int) -> str:
 class SocketListener(Listener):
     """A listener on a socket that listens already."""
 
-    async def serve(self, sock: socket.socket) -> None:
-        """Accept from now on."""
+    async def serve(self, sock: socket.socket, gate: TlsGate | None = None) -> None:
+        """Accept from now on, behind TLS with a gate."""
         aio = self.loop.aio
+        self.gate = gate
         if sock.family == socket.AF_UNIX:
-            self._server = await aio.create_unix_server(lambda: ServerLink(self), sock=sock, backlog=BACKLOG)
+            self._server = await aio.create_unix_server(self.protocol, sock=sock, backlog=BACKLOG)
         else:
-            self._server = await aio.create_server(lambda: ServerLink(self), sock=sock, backlog=BACKLOG)
+            self._server = await aio.create_server(self.protocol, sock=sock, backlog=BACKLOG)
 
     def drain(self, limit_ns: int, done: Callable[[], None]) -> None:
         """Accept no more, end the streams that would never end, finish the other calls, then call `done`."""

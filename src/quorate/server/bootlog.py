@@ -20,6 +20,9 @@ _LOST_PEER_URL = "http://localhost:2380"
 class StartError(Exception):
     """The member cannot start as it is told to; nothing is wrong with its data. The text is etcd's where it has one."""
 
+    headline = "discovery failed"
+    """What the fatal line of the log says."""
+
 
 def first_entries(cluster: Cluster) -> tuple[HardState, list[Entry]]:
     """Return the state and the entries with which a new cluster of these members begins."""

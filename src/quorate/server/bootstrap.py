@@ -22,6 +22,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from stat import S_IFDIR, filemode
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -453,8 +454,8 @@ def touch_directory(disk: Disk, path: str, log: Log, what: str) -> None:
             mode = disk.mode(path)
             if mode != 0o700:
                 reason = (
-                    f'directory "{path}" exist, but the permission is "{mode:o}". The recommended permission is '
-                    '"-rwx------" to prevent possible unprivileged access to the data'
+                    f'directory "{path}" exist, but the permission is "{filemode(S_IFDIR | mode)}". '
+                    'The recommended permission is "-rwx------" to prevent possible unprivileged access to the data'
                 )
                 log.warn("fileutil/fileutil.go", "check file permission", error=reason)
         else:

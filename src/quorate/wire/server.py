@@ -153,6 +153,10 @@ class Http2Call(ServerCall):
         """Return the client's address."""
         return self._stream.server.peer
 
+    def common_name(self) -> str | None:
+        """Return the CommonName of the client's verified certificate."""
+        return self._stream.server.common_name
+
     def complete(self, response: bytes) -> None:
         """Answer a unary call, or send the last message of a stream and end it."""
         if self.ended:
@@ -220,6 +224,7 @@ class ServerConnection(Connection):
     ) -> None:
         super().__init__(limits, clock, stats, True)
         self.peer = peer
+        self.common_name: str | None = None  # of the client's verified certificate
         self.http: HttpHandler | None = None
         """Answers requests that are not gRPC; without it they are refused as grpc-go does."""
         self._reader = RequestReader(router)

@@ -1,0 +1,1 @@
+"""TLS: what the flags say, files, contexts, checks of certificates, and the pipe between a socket and its link."""
