@@ -209,15 +209,21 @@ class ServerLink(Link):
             peer = self._peer()
             if data[:4] == PREFACE[:4]:
                 conn = self._listener.http2(peer)
-                if self.secure and self.transport is not None:
-                    conn.common_name = self.transport.get_extra_info("common_name")
+                conn.common_name = self._common_name()
                 self.adopt(conn)
             elif data[:1].isalpha():
-                self.adopt(self._listener.http1(peer))
+                plain = self._listener.http1(peer)
+                plain.common_name = self._common_name()
+                self.adopt(plain)
             else:
                 self.abort()
                 return
         super().data_received(data)
+
+    def _common_name(self) -> str | None:
+        if not self.secure or self.transport is None:
+            return None
+        return cast("str | None", self.transport.get_extra_info("common_name"))
 
     def _peer(self) -> str:
         name = self.transport.get_extra_info("peername") if self.transport is not None else None

@@ -237,6 +237,7 @@ class Member:
         initialized = have_wal(disk, config.wal_dir)
         if settings.srv_domain:
             cluster = {} if initialized else members_of_domain(settings, self.log)
+            self._security.peers_of_domain(settings.srv_domain, cluster)
         else:
             cluster = {} if initialized and not settings.initial_cluster else settings.cluster_urls()
         self._log_settings(initialized, cluster)
@@ -365,7 +366,12 @@ class Member:
         self.versions.register_client(mux)
         self.metrics.register(mux)
         access = AccessController(mux, self.settings.cors, self.settings.host_whitelist, url.is_secure)
-        return ClientFront(access, self._gateway if self.settings.enable_grpc_gateway else None)
+        asks_names = url.is_secure and self.settings.client_tls.client_cert_auth
+        refused = self._auth_enabled if asks_names else None
+        return ClientFront(access, self._gateway if self.settings.enable_grpc_gateway else None, refused)
+
+    def _auth_enabled(self) -> bool:
+        return self.server is not None and self.server.auth.enabled
 
     def _gateway_failed(self, path: bytes, error: Exception) -> None:
         text = path.decode("utf-8", "replace")

@@ -92,6 +92,13 @@ class Security:
         except TlsError as error:
             raise StartError(str(error)) from None
 
+    def peers_of_domain(self, domain: str, members: dict[str, list[str]]) -> None:
+        """Ask of members that a domain's records name for certificates that name the domain, as etcd does."""
+        info = self._settings.peer_tls
+        secure = any(url.startswith("https://") for urls in members.values() for url in urls)
+        if secure and not info.trusted_ca_file:
+            info.server_name = domain
+
     def prepare_clients(self) -> None:
         """Look at everything for clients and metrics, make what is to be made, and warn. Raises StartError."""
         settings, log = self._settings, self._log

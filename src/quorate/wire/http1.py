@@ -31,6 +31,7 @@ class Http1Connection(Endpoint):
     ) -> None:
         super().__init__()
         self.peer = peer
+        self.common_name: str | None = None  # of the client's verified certificate
         self.limits = limits
         self.stats = stats
         self.out_bytes = 0
@@ -329,6 +330,7 @@ class Http1Request(HttpRequest):
     def __init__(self, conn: Http1Connection, event: h11.Request) -> None:
         headers = [(bytes(name), bytes(value)) for name, value in event.headers]
         super().__init__(bytes(event.method), bytes(event.target), headers, conn.peer, bytes(event.http_version))
+        self.common_name = conn.common_name
         self._conn = conn
 
     def pause_body(self) -> None:

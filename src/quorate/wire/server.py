@@ -322,6 +322,7 @@ class ServerConnection(Connection):
             return
         if head.kind == HTTP and self.http is not None:
             stream = WebStream(self, stream_id, head, self.http, self.peer)
+            stream.request.common_name = self.common_name
             self.streams[stream_id] = stream
             stream.open(ended)
             return

@@ -55,6 +55,7 @@ class HttpRequest:
         self.headers = headers
         self.peer = peer  # "host:port"
         self.version = version  # b"1.0", b"1.1" or b"2"
+        self.common_name: str | None = None  # of the client's verified certificate
         self.body = b""  # whole, unless the handler asked for a streamed body
         self.on_body: Callable[[bytes], None] | None = None  # a streamed body's next bytes
         self.on_body_end: Callable[[], None] | None = None  # a streamed body is complete
