@@ -48,7 +48,11 @@ def main() -> NoReturn:
 def run(words: Sequence[str]) -> int:
     """Do what the words (the command's name first) ask for and return the exit status."""
     _use_utf8()
-    if len(words) > 1 and words[1] in ("gateway", "grpc-proxy"):
+    if len(words) > 1 and words[1] == "gateway":
+        from quorate.cli.proxies import gateway
+
+        return gateway.run(words[2:])
+    if len(words) > 1 and words[1] == "grpc-proxy":
         print(f"etcd {words[1]} is not supported yet", file=sys.stderr)
         return 1
     flags = FlagSet(definitions())

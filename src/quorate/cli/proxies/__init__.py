@@ -1,0 +1,1 @@
+"""The sub-commands of `etcd`: `gateway` and `grpc-proxy`."""
