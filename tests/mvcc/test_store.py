@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quorate.errors import COMPACTED, FUTURE_REV, CorruptError, RpcError
-from quorate.mvcc.record import key_value_fields
-from quorate.mvcc.revision import is_tombstone, main_of, revision_key, sub_of
+from quorate.mvcc.record import encode_key_value, key_value_fields
+from quorate.mvcc.revision import is_tombstone, main_of, revision_key, sub_of, tombstone_key
 from quorate.mvcc.store import RangeResult, StoreOptions
 from tests.mvcc.fakes import Buckets, FakeBackend, Member
 from tests.mvcc.model import Model, RefusedError
@@ -284,7 +284,7 @@ def test_leases_are_attached_again_and_unknown_ones_left_out() -> None:
     txn.delete_range(b"c", b"", False)
     txn.end()
     content = member.backend.copy()
-    content.put(b"key", revision_key(10, 0), bytes.fromhex("0a0164100a180a20013087ad4b"))
+    content.put(b"key", revision_key(7, 0), bytes.fromhex("0a01641007180720013087ad4b"))
     reopened = Member(content=content)
     assert reopened.leases.by_key == {b"a": 7}
 
@@ -324,3 +324,50 @@ def test_counts_for_the_metrics() -> None:
     txn.end()
     counts = member.store.counts
     assert (counts.puts, counts.ranges, counts.deletes, counts.txns, counts.put_bytes) == (2, 1, 1, 1, 6)
+
+
+def history() -> Buckets:
+    """Revisions 2 to 7: a written twice and deleted, b and c in one transaction, a again."""
+    member = Member()
+    for value in (b"1", b"2"):
+        member.store.put(b"a", value, 0, False)
+    txn = member.store.begin()
+    txn.put(b"b", b"", 0, False)
+    txn.put(b"c", b"", 0, False)
+    txn.end()
+    txn = member.store.begin()
+    txn.delete_range(b"a", b"", False)
+    txn.end()
+    for key in (b"a", b"b"):
+        member.store.put(key, b"3", 0, False)
+    return member.backend.copy()
+
+
+LOST = [
+    ("all", 2, 0, False),
+    ("the first of two", 4, 0, False),
+    ("a deletion", 5, 0, True),
+    ("one between", 6, 0, False),
+]
+
+
+@pytest.mark.parametrize(("main", "sub", "dead"), [each[1:] for each in LOST], ids=[each[0] for each in LOST])
+def test_a_lost_revision_stops_the_member(main: int, sub: int, dead: bool) -> None:
+    content = history()
+    Member(content=content.copy())
+    content.delete(b"key", (tombstone_key if dead else revision_key)(main, sub))
+    with pytest.raises(CorruptError, match="what is between them is lost"):
+        Member(content=content)
+
+
+def test_a_record_that_does_not_follow_stops_the_member() -> None:
+    for main, record in (
+        (2, encode_key_value(b"a", 2, 3, 1, b"1", 0)),  # of another revision
+        (3, encode_key_value(b"a", 2, 3, 3, b"2", 0)),  # another version
+        (3, encode_key_value(b"x", 2, 3, 2, b"2", 0)),  # of another key
+        (6, encode_key_value(b"a", 2, 6, 3, b"3", 0)),  # as if it had not been deleted
+    ):
+        content = history()
+        content.put(b"key", revision_key(main, 0), record)
+        with pytest.raises(CorruptError, match="is not what follows for its key"):
+            Member(content=content)

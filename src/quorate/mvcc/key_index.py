@@ -256,23 +256,33 @@ class KeyIndex:
 
     # Loading
 
-    def load(self, key: bytes, main: int, sub: int, dead: bool, create: int, version: int) -> None:
-        """Add a revision found on disk, in ascending order; `finish_loading` makes the index usable."""
+    def load(self, key: bytes, main: int, sub: int, dead: bool, create: int, version: int) -> bool:
+        """Add a revision found on disk, in ascending order; `finish_loading` makes the index usable.
+
+        Return False when it does not follow what came before it. A key's first revision may be any, if there was a
+        compaction; else it is version 1, created just then.
+        """
         entry = self.entries.get(key)
+        first = not dead and create == main and version == 1
         if entry is None:
-            if not dead and create == main and version == 1 and sub == 0:
+            if first and sub == 0:
                 self.entries[key] = main
             else:
                 self.entries[key] = History(create, version, main, sub, dead)
-            return
+            return first
         if isinstance(entry, int):
             history = History(entry, 1, entry, 0, False)
             self.entries[key] = history
         else:
             history = entry
+        if history.dead:
+            follows = first
+        else:
+            follows = dead or (create == history.create and version == history.version + 1)
         history.push(main, sub, dead)
         history.create = create
         history.version = version
+        return follows
 
     def finish_loading(self, rev: int) -> None:
         """Build the ordered sets; `rev` is the store's current revision."""

@@ -115,7 +115,7 @@ class Store(WatchHistory):
                 "restored last compact revision",
                 **{"meta-bucket-name-key": "finishedCompactRev", "restored-compact-revision": finished},
             )
-        last = self._load_index()
+        last = self._load_index(max(finished, scheduled, 1))
         self.current_rev = max(last, finished, scheduled, 1)
         self.index.finish_loading(self.current_rev)
         self._log.info("mvcc/kvstore.go", "kvstore restored", **{"current-rev": self.current_rev})
@@ -140,23 +140,40 @@ class Store(WatchHistory):
         self.restore()
         self.watch.restored(seen)
 
-    def _load_index(self) -> int:
-        """Load all revisions; return the last main revision, 0 when there is none."""
+    def _load_index(self, compacted: int) -> int:
+        """Load all revisions; return the last main revision, 0 when there is none.
+
+        Above the last compaction (1: none) no revision may be missing, and each must follow what its key was before:
+        bolt's pages have no checksums, and this is what shows that some of them are lost, old or changed.
+        """
         index = self.index
         leases: dict[bytes, int] = {}
-        main = 0
+        main = sub = 0
         start = revision_key(1, 0)
         while True:
             rows = self.backend.range(KEY_BUCKET, start, _LAST_KEY, _RESTORE_CHUNK)
             for revision, record in rows:
                 check_key(revision)
-                main = main_of(revision)
+                before, main, sub_before, sub = main, main_of(revision), sub, sub_of(revision)
                 dead = is_tombstone(revision)
                 try:
-                    key, create, _, version, _, lease = key_value_fields(record)
+                    key, create, mod, version, _, lease = key_value_fields(record)
                 except ValueError as error:
                     raise CorruptError("db", -1, f"revision {revision.hex()}: {error}") from error
-                index.load(key, main, sub_of(revision), dead, create, version)
+                follows = index.load(key, main, sub, dead, create, version)
+                if main > compacted:
+                    if main == before:
+                        whole = sub == sub_before + 1
+                    else:
+                        whole = sub == 0 and main == (before if before > compacted else compacted) + 1
+                    if not whole:
+                        text = f"it follows {before}/{sub_before}: what is between them is lost"
+                        raise CorruptError("db", -1, f"revision {main}/{sub}: {text}")
+                    if not follows or mod != (0 if dead else main):
+                        text = f"its record, version {version} of {create}, is not what follows for its key"
+                        raise CorruptError("db", -1, f"revision {main}/{sub}: {text}")
+                elif mod != main and not dead and record:
+                    raise CorruptError("db", -1, f"revision {main}/{sub}: its record is of revision {mod}")
                 if lease != 0:
                     leases[key] = lease
                 elif leases:

@@ -1,7 +1,8 @@
 """The log entries with which a cluster begins, and those that make one member a cluster of its own.
 
 A new cluster's log starts, alike on every member, with one configuration change a member (term 1, index 1 to n, sorted
-by id), all of them committed. `--force-new-cluster` appends changes that remove everybody else.
+by id), all of them committed. `--force-new-cluster` appends changes that remove everybody else. A log that ends before
+the database that belongs to it is filled up with empty entries.
 Source: etcd's server/etcdserver/bootstrap.go, raft's bootstrap.go, server/storage/util.go.
 """
 
@@ -11,7 +12,7 @@ from quorate.errors import CorruptError
 from quorate.membership.cluster import ADD_LEARNER_NODE, ADD_NODE, REMOVE_NODE, UPDATE_NODE, Cluster
 from quorate.membership.member import Member, member_json
 from quorate.raft.codec import decode_conf_change, encode_conf_change
-from quorate.raft.types import ENTRY_CONF_CHANGE, ConfChange, Entry, HardState, Snapshot
+from quorate.raft.types import ENTRY_CONF_CHANGE, ENTRY_NORMAL, ConfChange, Entry, HardState, Snapshot
 
 _LOST_PEER_URL = "http://localhost:2380"
 """The peer URL of a member whose own record is lost; etcd takes the same."""
@@ -53,6 +54,25 @@ def effective_ids(snapshot: Snapshot | None, entries: list[Entry]) -> list[int]:
             raise CorruptError("raft log", -1, f"entry {entry.index}: unknown ConfChange type {change.type}")
     ids.discard(0)
     return sorted(ids)
+
+
+def voter_ids(snapshot: Snapshot | None, entries: list[Entry]) -> set[int]:
+    """Return the ids of the voters that a snapshot and the entries behind it name. `effective_ids` has checked them."""
+    ids = set() if snapshot is None else set(snapshot.conf_state.voters)
+    for entry in entries:
+        if entry.type == ENTRY_CONF_CHANGE:
+            change = decode_conf_change(entry.data or b"")
+            if change.type == ADD_NODE:
+                ids.add(change.node_id)
+            elif change.type in (REMOVE_NODE, ADD_LEARNER_NODE):
+                ids.discard(change.node_id)
+    ids.discard(0)
+    return ids
+
+
+def filling_entries(last: int, index: int, term: int) -> list[Entry]:
+    """Return empty entries behind `last` up to `index`."""
+    return [Entry(ENTRY_NORMAL, term, number, None) for number in range(last + 1, index + 1)]
 
 
 def isolating_entries(ids: list[int], local_id: int, term: int, index: int) -> list[Entry]:

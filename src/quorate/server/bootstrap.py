@@ -43,7 +43,14 @@ from quorate.raft.types import Entry, HardState, Snapshot
 from quorate.server.alarm import Alarms
 from quorate.server.bootcheck import check_history
 from quorate.server.bootinitial import check_initial, has_duplicate
-from quorate.server.bootlog import StartError, effective_ids, first_entries, isolating_entries
+from quorate.server.bootlog import (
+    StartError,
+    effective_ids,
+    filling_entries,
+    first_entries,
+    isolating_entries,
+    voter_ids,
+)
 from quorate.server.config import ServerConfig
 from quorate.server.join import (
     RESOLVE_LIMIT_NS,
@@ -59,7 +66,7 @@ from quorate.server.parts import ServerParts
 from quorate.server.raftlog import RaftLog
 from quorate.server.transport import NullTransport
 from quorate.storage.backend import Backend, BackendOptions
-from quorate.storage.schema import BUCKETS, CONSISTENT_INDEX, META, decode_u64
+from quorate.storage.schema import BUCKETS, CONSISTENT_INDEX, META, TERM, decode_u64
 from quorate.storage.snapfile import clean_up, load_newest, snap_db_name, snap_name
 from quorate.storage.wal import Wal, WalOptions
 from quorate.storage.wal_reader import WalContents, valid_snapshots
@@ -67,6 +74,7 @@ from quorate.storage.wal_record import WalSnapshot
 
 MAX_MESSAGE_BYTES: Final = 512 * 1024
 MAX_INFLIGHT_MESSAGES: Final = 512
+FILLED_ENTRIES_MAX: Final = 100_000
 
 _CALLER: Final = "etcdserver/bootstrap.go"
 # What fsync says of a directory that is not ours to write, and on a file system that cannot sync one.
@@ -255,8 +263,11 @@ class Bootstrap:
         self.wal = wal
         local_id, cluster_id = read_metadata(contents.metadata, config.wal_dir)
         if snapshot is None and not contents.entries and contents.hard_state.is_empty():
+            if index > 0:
+                raise StartError(f"database file ({self.db_path}) has data, but the log in {config.wal_dir} is empty")
             return self._finish_first_start(local_id, cluster_id)
         check_commit(contents, start.index, config.wal_dir)
+        self._fill_log(snapshot, contents, index, local_id)
         if self.options.force_new_cluster:
             self._isolate(snapshot, contents, index, local_id, cluster_id)
         else:
@@ -337,6 +348,36 @@ class Bootstrap:
             return decode_u64(backend.get(META, CONSISTENT_INDEX))
         except ValueError as error:
             raise CorruptError(self.db_path, -1, f"bucket meta: consistent_index: {error}") from error
+
+    def _fill_log(self, snapshot: Snapshot | None, contents: WalContents, index: int, local_id: int) -> None:
+        """Bring a log that ends before the database up to it, if nobody else can send what it lacks.
+
+        Files that were copied while the member ran are like that when the log came first. What is missing has been
+        applied; but entries that would now be written at the same indexes would be taken for it and passed over, which
+        is what etcd does.
+        """
+        assert self.wal is not None
+        assert self.backend is not None
+        start = 0 if snapshot is None else snapshot.index
+        last = contents.entries[-1].index if contents.entries else start
+        if index <= last or not (self.options.force_new_cluster or voter_ids(snapshot, contents.entries) == {local_id}):
+            return
+        path = self.config.wal_dir
+        what = f"the log ends at {last}, and the database ({self.db_path}) has seen entries up to {index}"
+        if index - last > FILLED_ENTRIES_MAX:
+            raise CorruptError(path, -1, f"{what}: too many are lost")
+        voters = Cluster(self.log)
+        voters.load(self.backend)
+        if not self.options.force_new_cluster and {member.id for member in voters.voters()} - {local_id}:
+            raise CorruptError(path, -1, f"{what}: what is lost has changed the membership")
+        state = contents.hard_state
+        term = max(state.term, decode_u64(self.backend.get(META, TERM)))
+        added = filling_entries(last, index, term)
+        contents.hard_state = HardState(term, state.vote if term == state.term else 0, index)
+        contents.entries = contents.entries + added
+        self.wal.save(contents.hard_state, added)
+        self.wal.sync()
+        self.log.warn(_CALLER, "filled the log up to the database with empty entries", path=path, entries=len(added))
 
     def _isolate(
         self, snapshot: Snapshot | None, contents: WalContents, index: int, local_id: int, cluster_id: int
