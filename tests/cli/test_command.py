@@ -110,7 +110,7 @@ def test_refused_variables_are_real_etcd_s(env: dict[str, str], words: list[str]
 def test_what_3_6_says_otherwise(tmp_path: Path) -> None:
     cases = [
         (["word"], '"word" is not a valid flag'),
-        (["--discovery-fallback=proxy"],
+        (["--discovery-fallback=proxy", "--discovery-srv=example.org"],
          'v2 proxy is deprecated, and --discovery-fallback can\'t be configured as "proxy"'),
         (["--corrupt-check-time=1s", "--experimental-corrupt-check-time=1s"],
          "cannot set --experimental-corrupt-check-time and --corrupt-check-time at the same time, "
@@ -153,6 +153,7 @@ def test_what_changes_nothing_is_accepted_with_a_warning(tmp_path: Path) -> None
     # Variables of operators' files for older releases; the tick that is out of range ends the start.
     env = {
         "ETCD_ENABLE_V2": "true",
+        "ETCD_DISCOVERY_FALLBACK": "proxy",  # of use with discovery alone, and refused there
         "ETCD_PROXY": "off",
         "ETCD_PROXY_FAILURE_WAIT": "1000",
         "ETCD_PROXY_READ_TIMEOUT": "0",

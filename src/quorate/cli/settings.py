@@ -180,7 +180,7 @@ def resolve(values: Values, gates: dict[str, bool], log: Log) -> MemberSettings:
         for name in ("raft-read-timeout", "raft-write-timeout"):
             if values.number(name) < MIN_RAFT_TIMEOUT_NS:
                 log.info("etcdmain/config.go", f"{name} increased to minimum value: 5s")
-    if values.text("discovery-fallback") == "proxy" and not values.from_file:
+    if values.text("discovery-fallback") == "proxy" and not values.from_file and _discovers(values):
         raise SettingError('v2 proxy is deprecated, and --discovery-fallback can\'t be configured as "proxy"')
     advertised: list[Url] | None = values.urls("advertise-client-urls")
     if not values.from_file and "listen-client-urls" in values.explicit:
