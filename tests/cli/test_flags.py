@@ -59,7 +59,7 @@ def test_help_lists_every_flag() -> None:
     text = flag_list()
     for flag in FLAGS.values():
         assert f"\n  --{flag.name} '" in text
-    assert "Not supported yet: discovery is not supported yet." in text
+    assert "Not supported yet: the v2 proxy is not supported." in text
 
 
 def test_deprecations_are_etcd_s() -> None:
