@@ -316,6 +316,8 @@ class Bootstrap:
         if snapshot is None or snapshot.index <= index:
             return index
         # The snapshot came from a leader, and the crash came before its database was put in place.
+        fields: dict[str, object] = {"consistent-index": index, "snapshot-index": snapshot.index}
+        self.log.info("storage/backend.go", "Recovering from snapshot backend", **fields)
         received = f"{self.config.snap_dir}/{snap_db_name(snapshot.index)}"
         if not self.disk.exists(received):
             raise CorruptError(

@@ -273,6 +273,9 @@ class Members:
             return
         target = parse_version(downgrade.target_version).minor_version()
         if all(version is not None and version.minor_version() == target for version in self._server_versions()):
+            self._log.info(
+                "version/monitor.go", "the cluster has been downgraded", **{"cluster-version": downgrade.target_version}
+            )
             self._propose_downgrade(DowngradeInfoSetRequest(enabled=False), _ignore)
 
     def downgrade(self, action: int, text: str, then: Then) -> None:

@@ -226,6 +226,7 @@ class Snapshots:
 
     def _adopted(self) -> None:
         """The backend is the received one: load everything from it."""
+        self._log.info(_CALLER, "applySnapshot: opened snapshot backend")
         try:
             self._load(self._incoming)
         except Exception as error:
