@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
+
+from quorate.proto.rpc_pb2 import PutRequest, PutResponse
 from quorate.runtime.log import FileOutput, ZapLog
 from quorate.runtime.member import MemberThread
 from quorate.runtime.settings import MemberSettings
@@ -142,6 +145,15 @@ class TlsCluster(Cluster):
     def _make(self, kind: str) -> Member:
         self._count += 1
         return TlsMember(kind, self.authority, self.flags, f"m{self._count}", self.client, peers=True)
+
+    def puts(self, member: Member, keys: list[str], value: str = "x") -> None:
+        credentials = grpc.ssl_channel_credentials(
+            self.authority.cert.read_bytes(), self.client.key.read_bytes(), self.client.cert.read_bytes()
+        )
+        with grpc.secure_channel(member.endpoint, credentials) as channel:
+            put = channel.unary_unary("/etcdserverpb.KV/Put", PutRequest.SerializeToString, PutResponse.FromString)
+            for key in keys:
+                put(PutRequest(key=key.encode(), value=value.encode()), timeout=10)
 
 
 @contextmanager
