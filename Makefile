@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find src -name '*.py' -not -path '*/__pycache__/*') pyproject.toml setup.py
 
-.PHONY: build run test lint bench differential crash slow raft-scripts sim clean
+.PHONY: build run test lint bench differential crash slow failover raft-scripts sim clean
 
 build: .venv/.built
 
@@ -56,6 +56,12 @@ slow: build .venv/.dev
 KILLS ?= 200
 crash: build .venv/.dev
 	QUORATE_ETCD=$(CURDIR)/$(BIN)/etcd PYTHONPATH=src:. $(BIN)/python -m tests.crash.harness --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+# How long writes stop when the leader is killed, real etcd beside ours, in election timeouts: make failover ROUNDS=n
+failover: build .venv/.dev
+	for kind in ours real; do for members in 3 5; do \
+	QUORATE_ETCD=$(CURDIR)/$(BIN)/etcd PYTHONPATH=src:. $(BIN)/python -m tests.cluster.failover \
+	  --kind $$kind --members $$members --kills $(or $(ROUNDS),20) || exit 1; done; done
 
 # etcd-io/raft's data-driven scripts: make raft-scripts DIR=folder
 raft-scripts: build

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,34 @@ def test_a_learner_is_promoted_through_a_follower() -> None:
         made.agree()
         with pytest.raises(CommandError, match="can only promote a learner"):
             made.ctl(follower, "member", "promote", learner_id)
+
+
+def test_a_promotion_through_a_follower_carries_its_user() -> None:
+    with cluster(["ours", "ours"]) as made:
+        member = made._make("ours")
+        made.retry(made.members[0], "member", "add", member.name, f"--peer-urls={member.peer_url}", "--learner")
+        made.members.append(member)
+        member.initial_cluster = made.initial_cluster()
+        member.initial_cluster_state = "existing"
+        member.start()
+        learner_id, leader = made.id_of(member), made.leader()
+        follower = next(one for one in made.members[:2] if one is not leader)
+        made.ctl(leader, "user", "add", "root:secret")
+        made.ctl(leader, "user", "add", "plain:secret")
+        made.ctl(leader, "user", "grant-role", "root", "root")
+        made.ctl(leader, "auth", "enable")
+        with pytest.raises(CommandError, match="permission denied"):
+            made.ctl(follower, "--user=plain:secret", "member", "promote", learner_id)
+        asked = f"{leader.peer_url}/members/promote/{int(learner_id, 16)}"
+        for token in ("", "nonsense.1"):
+            headers = {"Authorization": token} if token else {}
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(urllib.request.Request(asked, b"", headers), timeout=5)
+            assert refused.value.code == 500
+            assert refused.value.read() == b'{"message":"Internal Server Error"}'
+        made.retry(follower, "--user=root:secret", "member", "promote", learner_id)
+        listed = made.ctl_json(follower, "--user=root:secret", "member", "list")["members"]
+        assert not any(entry.get("isLearner") for entry in listed)
 
 
 def test_one_member_of_a_lost_cluster_goes_on_alone() -> None:

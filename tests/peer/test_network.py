@@ -7,7 +7,6 @@ import pytest
 from quorate.peer.exchange import Dialer, Exchange, Field, WholeReply, request_head
 from quorate.peer.handler import PeerHandler
 from quorate.peer.network import Network
-from quorate.peer.stream import SILENCE_NS
 from quorate.peer.versions import Identity
 from quorate.peer.web import PeerWeb
 from quorate.ports import NullLog
@@ -219,7 +218,7 @@ def test_a_stream_that_takes_nothing_is_given_up(world: World) -> None:
     stuck = next(name for name in NAMES if name != leader)
     peer = world.networks[leader].peers[world.servers[stuck].member_id]
     world.stuck = {stuck}
-    world.loop.advance(SILENCE_NS + 3 * SECOND)
+    world.loop.advance(peer._identity.write_timeout_ns + 3 * SECOND)
     assert not peer.messages.attached
     assert peer.active_since_ns == 0
     assert peer.stats.sent_failures > 0

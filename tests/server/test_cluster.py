@@ -48,7 +48,7 @@ class Net(Transport):
         self.peers.pop(member_id, None)
 
     def active_since_ns(self, member_id: int) -> int:
-        return 1 if self.world.linked(self.member_id, member_id) else 0
+        return self.world.linked_since_ns if self.world.linked(self.member_id, member_id) else 0
 
     def server_version(self, member_id: int) -> Version | None:
         return SERVER_VERSION if self.world.linked(self.member_id, member_id) else None
@@ -61,8 +61,17 @@ class Net(Transport):
     ) -> None:
         self.world.servers[leader_id].lease_time_to_live(lease_id, then)
 
-    def promote_member(self, leader_id: int, member_id: int, then: Callable[[RpcError | None], None]) -> None:
-        self.world.servers[leader_id].member_promote(member_id, then)
+    def active_peers(self) -> int:
+        return sum(1 for member_id in self.peers if self.active_since_ns(member_id))
+
+    def promote_member(
+        self, leader_id: int, member_id: int, token: bytes, then: Callable[[RpcError | None], None]
+    ) -> None:
+        self.world.promotions.append((leader_id, token))
+        if self.world.linked(self.member_id, leader_id):
+            self.world.servers[leader_id].member_promote(member_id, then)
+        else:
+            then(errors.TIMEOUT_DUE_TO_CONNECTION_LOST)
 
 
 class ClusterBootstrap(Bootstrap):
@@ -73,12 +82,15 @@ class ClusterBootstrap(Bootstrap):
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, advance: bool = True) -> None:
         self.loop = FakeLoop(3)
+        self.advance = advance
         self.servers: dict[int, Server] = {}
         self.parts: dict[int, ServerParts] = {}
         self.disks: dict[str, SimDisk] = {name: SimDisk(number) for number, name in enumerate(NAMES)}
         self.cut: set[int] = set()
+        self.linked_since_ns = 1
+        self.promotions: list[tuple[int, bytes]] = []
         self.urls = {name: [f"http://127.0.0.1:{12380 + number}"] for number, name in enumerate(NAMES)}
         for name in NAMES:
             self.boot(name)
@@ -86,11 +98,14 @@ class World:
     def boot(self, name: str) -> Server:
         config = ServerConfig(name=name, data_dir="d", snap_dir="d/member/snap", wal_dir="d/member/wal")
         config.client_urls = [f"http://{name}:2379"]
+        config.initial_election_tick_advance = self.advance
         options = BootstrapOptions(initial_cluster=self.urls, peer_urls=self.urls[name])
         from quorate.ports import NullLog
 
         parts = ClusterBootstrap(self.loop, self.disks[name], NullLog(), config, options).run()
-        parts.transport = Net(self, parts.member_id)
+        net = Net(self, parts.member_id)
+        net.peers = {member_id: urls for member_id, urls in parts.first_peers.items() if member_id != parts.member_id}
+        parts.transport = net
         server = Server(parts)
         self.servers[server.member_id] = server
         self.parts[server.member_id] = parts
@@ -280,8 +295,9 @@ def test_members_are_added_promoted_and_removed(world: World) -> None:
     assert error is None
     assert member is not None
     outcomes: list[RpcError | None] = []
-    world.followers()[0].member_promote(member.id, outcomes.append)
+    world.followers()[0].member_promote(member.id, outcomes.append, b"tok")
     assert outcomes == [errors.LEARNER_NOT_READY]
+    assert world.promotions == [(leader.member_id, b"tok")]
     leader.member_add(["http://127.0.0.1:10"], True, lambda *result: added.append(result))
     world.loop.run_until(lambda: len(added) == 2)
     assert added[1][1] is errors.TOO_MANY_LEARNERS
@@ -311,3 +327,59 @@ def test_moving_the_leader_and_stopping_it(world: World) -> None:
     assert stopped[0] - began < SECOND
     del world.servers[target.member_id]
     world.wait(world.put(world.leader(), b"k", b"v"))
+
+
+def test_a_promotion_waits_for_a_leader_that_can_be_asked(world: World) -> None:
+    old = world.leader()
+    follower = world.followers()[0]
+    outcomes: list[RpcError | None] = []
+    world.cut.add(old.member_id)
+    follower.member_promote(7, outcomes.append)
+    world.leader()
+    world.loop.run_until(lambda: bool(outcomes))
+    assert outcomes == [errors.MEMBER_NOT_FOUND]
+    # Old or new, a leader was asked, or is the one that we asked.
+    assert world.promotions[0][0] == old.member_id
+    follower = next(server for server in world.servers.values() if server not in (old, world.leader()))
+    world.cut.update(world.servers)
+    began_ns = world.loop.now_ns
+    follower.member_promote(7, outcomes.append)
+    world.loop.run_until(lambda: len(outcomes) == 2)
+    assert outcomes[1] in (errors.NO_LEADER, errors.TIMEOUT)
+    assert (
+        follower.config.request_timeout_ns - SECOND < world.loop.now_ns - began_ns <= follower.config.request_timeout_ns
+    )
+
+
+def test_what_a_request_is_told_that_takes_too_long(world: World) -> None:
+    """The connection to the leader broke and came back: what was asked for meanwhile got lost."""
+    leader = world.leader()
+    follower = world.followers()[0]
+    world.cut.add(follower.member_id)
+    lost = world.put(follower, b"k", b"v")
+    changes: list[RpcError | None] = []
+    follower.member_update(follower.member_id, ["http://127.0.0.1:9"], changes.append)
+    world.loop.advance(300 * MS)
+    assert follower.leader == leader.member_id
+    world.cut.clear()
+    world.linked_since_ns = world.loop.now_ns
+    world.wait(lost)
+    world.loop.run_until(lambda: bool(changes))
+    assert lost.error is errors.TIMEOUT_DUE_TO_CONNECTION_LOST
+    assert changes == [errors.TIMEOUT_DUE_TO_CONNECTION_LOST]
+
+
+def test_the_first_election_comes_early_once_two_others_are_in_touch() -> None:
+    def first_leader_ns(cut: bool, advance: bool = True) -> int:
+        world = World(advance)
+        if cut:
+            world.cut.add(next(iter(world.servers)))
+        began_ns = world.loop.now_ns
+        world.leader()
+        return world.loop.now_ns - began_ns
+
+    early = first_leader_ns(cut=False)
+    assert early < SECOND
+    # With one other alone etcd waits for a whole election timeout too.
+    assert first_leader_ns(cut=True) >= SECOND - 100 * MS
+    assert first_leader_ns(cut=False, advance=False) >= SECOND - 100 * MS

@@ -1,7 +1,7 @@
 """How long a cluster of five cannot write when it loses members: at most two election timeouts, in virtual time.
 
 Raft does not promise it: members whose timeouts end within a round trip of each other split the votes, and wait for
-another timeout. It holds when the ticks of the members are apart.
+another timeout. That is rare, because each member's ticks begin at a random moment.
 """
 
 from __future__ import annotations
@@ -47,21 +47,7 @@ def quiet(seed: int) -> World:
     world = World(plan)
     world.start_members()
     world.clock.run_until(world.clock.now_ns + 5 * SECOND + seed * 7 * MS)
-    desynchronize(world)
     return world
-
-
-def desynchronize(world: World) -> None:
-    """Let the followers' ticks fall 20 ms apart, as those of processes do; else every other election is a tie."""
-    leader = leader_of(world)
-    for number, node in enumerate(world.nodes.values()):
-        if node is not leader:
-            node.kill()
-            second = world.clock.now_ns // SECOND + 1
-            world.clock.run_until(second * SECOND + number * 20 * MS)
-            node.start()
-            world.clock.run_until(world.clock.now_ns + 2 * SECOND)
-    assert leader_of(world) is leader
 
 
 def leader_of(world: World) -> Node:
@@ -86,7 +72,7 @@ def gap_ns(world: World, survivors: list[Node]) -> int:
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause", "cut"])
-@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("seed", range(1, 7))
 def test_writes_resume_within_two_election_timeouts(seed: int, fault: str) -> None:
     world = quiet(seed)
     leader = leader_of(world)

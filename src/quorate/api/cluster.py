@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from quorate import errors
 from quorate.api.check import Guard, add_unary
-from quorate.auth.access import NEEDS_ROOT, NEEDS_USER
+from quorate.auth.access import NEEDS_ROOT, NEEDS_USER, token_of
 from quorate.errors import RpcError
 from quorate.membership.member import Member, parse_urls
 from quorate.proto.rpc_pb2 import Member as MemberMessage
@@ -96,7 +96,7 @@ class ClusterService:
 
     def promote(self, call: ServerCall, request: MemberPromoteRequest) -> None:
         """Serve MemberPromote."""
-        self._server.member_promote(request.ID, self._answer(call))
+        self._server.member_promote(request.ID, self._answer(call), token_of(call) or b"")
 
     def member_list(self, call: ServerCall, request: MemberListRequest) -> None:
         """Serve MemberList."""

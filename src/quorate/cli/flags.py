@@ -201,7 +201,6 @@ EMPTY_VALUES: Final[dict[str, object]] = {"words": [], "unique words": [], "v2 s
 TRACING = "spans are not exported yet"
 NO_V2 = "the v2 API is not served"
 NO_V2_PROXY = "the v2 proxy is not supported"
-FIXED_TIMEOUT = "always 5 s"
 
 SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
     ("Member", (
@@ -244,10 +243,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
         Flag("socket-reuse-port", "bool", "false", "Set socket option SO_REUSEPORT on listeners.", yaml=False),
         Flag("socket-reuse-address", "bool", "false", "Set socket option SO_REUSEADDR on listeners.", yaml=False),
         Flag("enable-grpc-gateway", "bool", "true", "Enable the JSON gateway."),
-        Flag("raft-read-timeout", "duration", "5s", "Read timeout set on each rafthttp connection", NONE, FIXED_TIMEOUT,
-             yaml=False),
-        Flag("raft-write-timeout", "duration", "5s", "Write timeout set on each rafthttp connection", NONE,
-             FIXED_TIMEOUT, yaml=False),
+        Flag("raft-read-timeout", "duration", "5s", "Read timeout set on each rafthttp connection", yaml=False),
+        Flag("raft-write-timeout", "duration", "5s", "Write timeout set on each rafthttp connection", yaml=False),
         Flag("feature-gates", "gates", "",
              "A set of key=value pairs that describe server level feature gates for alpha/experimental features.",
              note="InitialCorruptCheck and CompactHashCheck work as said; for the others see the flags they replace"),

@@ -363,6 +363,8 @@ def _member_settings(values: Values, gates: dict[str, bool], advertised: list[Ur
         force_new_cluster=values.on("force-new-cluster"),
         unsafe_no_fsync=values.on("unsafe-no-fsync"),
         skip_v2_check=values.text("v2-deprecation") == "write-only-skip-check",
+        raft_read_timeout_ns=max(values.number("raft-read-timeout"), MIN_RAFT_TIMEOUT_NS),
+        raft_write_timeout_ns=max(values.number("raft-write-timeout"), MIN_RAFT_TIMEOUT_NS),
         heartbeat_ms=values.number("heartbeat-interval"),
         election_ms=values.number("election-timeout"),
         initial_election_tick_advance=values.on("initial-election-tick-advance"),

@@ -56,9 +56,11 @@ class Forward:
         body = LeaseInternalRequest(LeaseTimeToLiveRequest=inner).SerializeToString()
         self._post(url, "/leases/internal", _PROTOBUF, body, WholeReply(MAX_REPLY_BYTES, _Looked(then).ended))
 
-    def promote_member(self, url: str, member_id: int, then: PromoteThen) -> None:
-        """Promote a learner."""
-        self._post(url, f"/members/promote/{member_id}", [], b"", WholeReply(MAX_REPLY_BYTES, _Promoted(then).ended))
+    def promote_member(self, url: str, member_id: int, token: bytes, then: PromoteThen) -> None:
+        """Promote a learner. The token says who asks."""
+        headers: list[Field] = [(b"Authorization", token)] if token else []
+        reply = WholeReply(MAX_REPLY_BYTES, _Promoted(then).ended)
+        self._post(url, f"/members/promote/{member_id}", headers, b"", reply)
 
 
 class HashQuestion:

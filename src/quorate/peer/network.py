@@ -183,6 +183,10 @@ class Network(Transport):
         peer = self.peers.get(member_id)
         return 0 if peer is None else peer.active_since_ns
 
+    def active_peers(self) -> int:
+        """Return how many members we are in touch with."""
+        return sum(1 for peer in self.peers.values() if not peer.remote and peer.active_since_ns != 0)
+
     def server_version(self, member_id: int) -> Version | None:
         """Return a member's version, None while we are not in touch with it."""
         peer = self.peers.get(member_id)
@@ -354,11 +358,13 @@ class Network(Transport):
         else:
             then(None, 0, NO_LEADER)
 
-    def promote_member(self, leader_id: int, member_id: int, then: Callable[[RpcError | None], None]) -> None:
+    def promote_member(
+        self, leader_id: int, member_id: int, token: bytes, then: Callable[[RpcError | None], None]
+    ) -> None:
         """Ask the leader to promote a learner."""
         url = self._leader_url(leader_id)
         if url:
-            self._forward().promote_member(url, member_id, then)
+            self._forward().promote_member(url, member_id, token, then)
         else:
             then(NO_LEADER)
 

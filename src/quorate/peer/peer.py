@@ -95,8 +95,8 @@ class Peer(Owner):
         self._failure = ""  # the last one that was logged
         self._dirty = False
         self.pipeline = Pipeline(loop, dialer, identity, self)
-        self.apps = StreamWriter(loop, MSGAPP, self, runs)
-        self.messages = StreamWriter(loop, MESSAGE, self, runs)
+        self.apps = StreamWriter(loop, identity, MSGAPP, self, runs)
+        self.messages = StreamWriter(loop, identity, MESSAGE, self, runs)
         self._readers: list[StreamReader] = []
         if not remote:
             self._readers = [StreamReader(loop, dialer, identity, member_id, kind, self) for kind in (MSGAPP, MESSAGE)]

@@ -5,7 +5,8 @@ Whoever wants to receive dials: its `StreamReader` sends GET /raft/stream/<kind>
 A reader that loses its stream dials again, at most every 100 ms, another of the peer's URLs each time. A writer has a
 stream or has none; a new one replaces the old.
 
-Signs of life: a writer sends a link heartbeat every 5/3 s, a reader gives up after 5 s of silence, a writer after 5 s
+Signs of life: a writer sends a link heartbeat three times in a reader's timeout, a reader gives up after a read timeout
+(5 s unless `Identity` says otherwise) of silence, a writer after a write timeout
 in which its socket has taken nothing. What the socket does not take is queued up to MAX_QUEUED_BYTES; beyond that
 messages are dropped, and raft hears of it.
 Source: etcd server/etcdserver/api/rafthttp/stream.go.
@@ -38,8 +39,6 @@ MESSAGE: Final = 1
 PATHS: Final = ("/raft/stream/msgapp", "/raft/stream/message")
 KINDS: Final = ("stream MsgApp v2", "stream Message")
 
-SILENCE_NS: Final = 5_000_000_000
-HEARTBEAT_NS: Final = SILENCE_NS // 3
 REDIAL_NS: Final = 100_000_000
 MAX_QUEUED_BYTES: Final = 64 << 20
 
@@ -70,7 +69,7 @@ class StreamReader:
         headers = [*self._identity.headers, (RAFT_TO, f"{self._remote_id:x}".encode())]
         head = request_head(b"GET", f"{PATHS[self._kind]}/{own}", url.partition("://")[2], headers, 0)
         stream = _Incoming(self, url)
-        stream.exchange = Exchange(self._loop.monotonic_ns, head, b"", None, stream, SILENCE_NS)
+        stream.exchange = Exchange(self._loop.monotonic_ns, head, b"", None, stream, self._identity.read_timeout_ns)
         self._stream = stream
         self._dialer.dial(url, stream.exchange)
 
@@ -171,8 +170,10 @@ class _Incoming(Reply):
 class StreamWriter:
     """Writes to whatever stream the peer has opened last."""
 
-    def __init__(self, loop: Loop, kind: int, owner: Owner, runs: EntryRun) -> None:
+    def __init__(self, loop: Loop, identity: Identity, kind: int, owner: Owner, runs: EntryRun) -> None:
         self._loop = loop
+        self._limit_ns = identity.write_timeout_ns
+        self._heartbeat_ns = identity.read_timeout_ns // 3
         self._kind = kind
         self._owner = owner
         self._runs = runs
@@ -233,12 +234,12 @@ class StreamWriter:
             self._stuck_ns = 0
         elif self._stuck_ns == 0:
             self._stuck_ns = now_ns
-        elif now_ns - self._stuck_ns > SILENCE_NS:
+        elif now_ns - self._stuck_ns > self._limit_ns:
             self._reply = None
             reply.abort()
             self._owner.writer_down(self._kind, "i/o timeout")
             return
-        if now_ns - self._beat_ns >= HEARTBEAT_NS:
+        if now_ns - self._beat_ns >= self._heartbeat_ns:
             self.beat()
 
     def ended(self, reply: HttpReply) -> None:

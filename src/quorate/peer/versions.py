@@ -28,10 +28,22 @@ MISMATCH: Final = "cluster ID mismatch"
 _UNSAID: Final = Version(2, 0)
 
 
-class Identity:
-    """Who this member is, to others."""
+CONNECTION_LIMIT_NS: Final = 5_000_000_000
 
-    def __init__(self, member_id: int, cluster_id: int, peer_urls: list[str]) -> None:
+
+class Identity:
+    """Who this member is, to others, and how long a connection to them may be silent, or take nothing."""
+
+    def __init__(
+        self,
+        member_id: int,
+        cluster_id: int,
+        peer_urls: list[str],
+        read_timeout_ns: int = CONNECTION_LIMIT_NS,
+        write_timeout_ns: int = CONNECTION_LIMIT_NS,
+    ) -> None:
+        self.read_timeout_ns = read_timeout_ns
+        self.write_timeout_ns = write_timeout_ns
         self.member_id = member_id
         self.cluster_id = cluster_id
         self.cluster_text: bytes = hex_id(cluster_id).encode()

@@ -19,11 +19,12 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from quorate import errors
+from quorate.auth.access import NEEDS_ROOT
 from quorate.errors import COMPACTED, RpcError
 from quorate.lease.lessor import Lease
 from quorate.membership.member import go_json, member_json
 from quorate.peer.versions import CLUSTER_ID, MISMATCH, Identity, value_of
-from quorate.ports import Loop, Timer
+from quorate.ports import Completion, Loop, Timer
 from quorate.proto.lease_pb2 import LeaseInternalRequest, LeaseInternalResponse
 from quorate.proto.rpc_pb2 import (
     LeaseKeepAliveRequest,
@@ -129,13 +130,19 @@ class PeerWeb(HttpHandler):
 
         def then(error: RpcError | None) -> None:
             if error is not None:
-                status, shown = _PROMOTE_TEXTS.get(error.text, (500, "Internal Server Error"))
-                error_reply(reply, status, shown, [self._cluster])
+                status, shown = _PROMOTE_TEXTS.get(error.text, (500, ""))
+                if status == 500:
+                    reply.respond(500, [_JSON, self._cluster], b'{"message":"Internal Server Error"}')
+                else:
+                    error_reply(reply, status, shown, [self._cluster])
                 return
             members = b"[" + b",".join(member_json(member) for member in server.cluster.member_list()) + b"]\n"
             reply.respond(200, [_JSON, self._cluster], members)
 
-        if server.is_leader():
+        refused = server.refusal(NEEDS_ROOT, _Asker(value_of(request.headers, b"authorization")))
+        if refused is not None:
+            then(refused)
+        elif server.is_leader():
             server.member_promote(int(text), then)
         else:
             then(errors.NOT_LEADER)  # a request is passed on once, never in circles
@@ -181,12 +188,23 @@ class PeerWeb(HttpHandler):
 
         def then(error: RpcError | None) -> None:
             if error is not None:
-                error_reply(reply, 500, "Internal Server Error", [self._cluster])
+                error_reply(reply, 500, f"failed linearized read: {error.text}", [self._cluster])
             else:
                 body = b"true" if cluster.downgrade.enabled else b"false"
                 reply.respond(200, [(b"content-type", b"text/plain"), self._cluster], body)
 
         self._server.linearizable(then)
+
+
+class _Asker(Completion):
+    """The user on whose behalf a member asks, by the token that came along."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+
+    def metadata(self, name: bytes) -> bytes | None:
+        """Return the token, if there is one."""
+        return self._token if self._token and name == b"token" else None
 
 
 class _LeaseAnswer:

@@ -267,7 +267,13 @@ class Member:
 
     def _connect_peers(self, parts: ServerParts) -> None:
         """Make the network to the other members; it begins to talk when the server starts."""
-        identity = Identity(parts.member_id, parts.cluster.cluster_id, _texts(self.settings.advertise_peer_urls))
+        identity = Identity(
+            parts.member_id,
+            parts.cluster.cluster_id,
+            _texts(self.settings.advertise_peer_urls),
+            parts.config.peer_read_timeout_ns,
+            parts.config.peer_write_timeout_ns,
+        )
         self._dialer = PeerDialer(self.loop, self.log, parts.config.election_ns, self._security.dialing)
         self.network = Network(self.loop, self.log, self._dialer, identity)
         self.network.on_removed = self._removed

@@ -63,6 +63,8 @@ class MemberSettings:
     skip_v2_check: bool = False
     """Start although a snapshot holds data of the v2 API."""
 
+    raft_read_timeout_ns: int = 5 * SECOND
+    raft_write_timeout_ns: int = 5 * SECOND
     heartbeat_ms: int = 100
     election_ms: int = 1000
     initial_election_tick_advance: bool = True
@@ -157,6 +159,8 @@ class MemberSettings:
             tick_ns=self.heartbeat_ms * MILLISECOND,
             election_ticks=self.election_ms // self.heartbeat_ms,
             initial_election_tick_advance=self.initial_election_tick_advance,
+            peer_read_timeout_ns=self.raft_read_timeout_ns,
+            peer_write_timeout_ns=self.raft_write_timeout_ns,
             pre_vote=self.pre_vote,
             snapshot_count=self.snapshot_count or 10_000,
             snapshot_catchup_entries=self.snapshot_catchup_entries,

@@ -30,6 +30,10 @@ class ServerConfig:
     tick_ns: int = 100 * MILLISECOND
     election_ticks: int = 10
     initial_election_tick_advance: bool = True
+    peer_read_timeout_ns: int = 5 * SECOND
+    """How long a connection to another member may be silent, and how long the first election waits for two of these."""
+
+    peer_write_timeout_ns: int = 5 * SECOND
     pre_vote: bool = True
 
     snapshot_count: int = 10_000

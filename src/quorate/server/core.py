@@ -19,7 +19,7 @@ from quorate.auth.password import Passwords
 from quorate.auth.store import NOBODY, AuthInfo, AuthStore
 from quorate.errors import RpcError
 from quorate.lease.lessor import Lease
-from quorate.membership.member import Member
+from quorate.membership.member import Member, hex_id
 from quorate.ports import Completion
 from quorate.proto.rpc_pb2 import (
     AlarmRequest,
@@ -63,6 +63,7 @@ __all__ = ["Server", "ServerParts"]
 MAX_BACKLOG: Final = 5_000
 READ_RETRY_NS: Final = 500_000_000
 NO_LEADER_ELECTIONS: Final = 3
+ADVANCE_POLL_NS: Final = 50_000_000
 DRAIN_NS: Final = 5_000_000_000
 
 _MAX_INT64: Final = (1 << 63) - 1
@@ -76,6 +77,7 @@ class Server(TurnEvents):
         config = parts.config
         self.loop = parts.loop
         self.log = parts.log
+        self._transport = parts.transport
         self.config = config
         self.cluster = parts.cluster
         self.store = parts.store
@@ -202,6 +204,8 @@ class Server(TurnEvents):
         )
         self._transfers = Transfers(parts.loop, config.request_timeout_ns, parts.cluster, parts.node, self._turn)
         self._ticks = 0
+        self._tick_due_ns = 0
+        self._advance_until_ns = 0
         self._leaderless_ticks = 0
         self._raising_alarm = False
         self._drain_until_ns = 0
@@ -225,17 +229,40 @@ class Server(TurnEvents):
         if turn.sole_voter:
             # Nobody else can lead: there is no election timeout to wait for.
             turn.campaign()
-        elif self.config.initial_election_tick_advance and len(self.cluster.voters()) > 1:
-            for _ in range(self.config.election_ticks - 2):
-                self.node.tick()
+        elif self.config.initial_election_tick_advance:
+            self._advance_until_ns = self.loop.monotonic_ns() + self.config.peer_read_timeout_ns
+            self.loop.later(ADVANCE_POLL_NS, self._advance)
+        else:
+            fields: dict[str, object] = {"election-ticks": self.config.election_ticks}
+            self.log.info(_CALLER, "skip initial election tick advance", **fields)
         self._members.publish()
-        self._leasing.last_tick_ns = self.loop.monotonic_ns()
-        self.loop.later(self.config.tick_ns, self._tick)
+        now_ns = self.loop.monotonic_ns()
+        self._leasing.last_tick_ns = now_ns
+        # The members' ticks must not fall together, or their elections would tie.
+        self._tick_due_ns = now_ns + self.loop.random_bits(32) % self.config.tick_ns
+        self.loop.later(self._tick_due_ns - now_ns, self._tick)
+
+    def _advance(self) -> None:
+        """Bring the first election forward, once two others are in touch and nobody leads (etcd: adjustTicks)."""
+        if self.stopping or self._turn.dead or self._turn.leader != 0:
+            return
+        if self._transport.active_peers() > 1:
+            ticks = self.config.election_ticks - 2
+            fields: dict[str, object] = {"local-member-id": hex_id(self.member_id), "forward-ticks": ticks}
+            self.log.info(_CALLER, "initialized peer connections; fast-forwarding election ticks", **fields)
+            for _ in range(ticks):
+                self.node.tick()
+            self._turn.run()
+        elif self.loop.monotonic_ns() < self._advance_until_ns:
+            self.loop.later(ADVANCE_POLL_NS, self._advance)
 
     def _tick(self) -> None:
         if self._closing or self._turn.dead:
             return
-        self.loop.later(self.config.tick_ns, self._tick)
+        # On time even when this one is late; whole ticks that were missed are lost.
+        now_ns = self.loop.monotonic_ns()
+        self._tick_due_ns = max(self._tick_due_ns, now_ns - self.config.tick_ns) + self.config.tick_ns
+        self.loop.later(max(0, self._tick_due_ns - now_ns), self._tick)
         self._ticks += 1
         late_ns = self.loop.monotonic_ns() - self._leasing.last_tick_ns
         if late_ns > 2 * self.config.tick_ns and self._turn.leading and len(self.cluster.members) > 1:
@@ -565,9 +592,9 @@ class Server(TurnEvents):
         """Change a member's peer URLs."""
         self._members.update(member_id, peer_urls, then)
 
-    def member_promote(self, member_id: int, then: Callable[[RpcError | None], None]) -> None:
-        """Make a learner a voter."""
-        self._members.promote(member_id, then)
+    def member_promote(self, member_id: int, then: Callable[[RpcError | None], None], token: bytes = b"") -> None:
+        """Make a learner a voter. `token` is the asker's, for the leader to check when that is another member."""
+        self._members.promote(member_id, token, then)
 
     # -- Maintenance
 
@@ -697,7 +724,7 @@ class Server(TurnEvents):
     def leader_changed(self, leader: int, leading: bool) -> None:
         """Another member leads, or nobody (0); `leading`: it is us."""
         if leader == 0:
-            self.log.info(_CALLER, "lost the leader", **{"local-member-id": f"{self.member_id:x}"})
+            self.log.info(_CALLER, "lost the leader", **{"local-member-id": hex_id(self.member_id)})
         self._leasing.leader_changed(leading)
 
     def term_begun(self) -> None:

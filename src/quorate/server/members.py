@@ -37,6 +37,7 @@ from quorate.raft.types import ADD_LEARNER_NODE, ADD_NODE, REMOVE_NODE, UPDATE_N
 from quorate.server.apply import Applier
 from quorate.server.config import ServerConfig
 from quorate.server.entry import CLUSTER_MEMBER_ATTR_SET, CLUSTER_VERSION_SET, DOWNGRADE_INFO_SET, RequestIds
+from quorate.server.promotion import PassedOn
 from quorate.server.stats import ServerStats
 from quorate.server.transport import Transport
 from quorate.server.turn import Turn
@@ -83,7 +84,7 @@ class Members:
         self._ids = ids
         self._stats = stats
         self._propose = propose
-        self._deadlines: dict[int, int] = {}  # of conf changes under way, by id, in monotonic ns
+        self._started: dict[int, int] = {}  # at which tick conf changes under way were proposed, by id
         self._setting_version = False
         self.published = False
         self.on_published: Callable[[], None] | None = None
@@ -150,15 +151,16 @@ class Members:
         member = Member(member_id, list(peer_urls))
         self._change(ConfChange(0, UPDATE_NODE, member_id, member_json(member)), then)
 
-    def promote(self, member_id: int, then: Then) -> None:
-        """Make a voter of a learner that has caught up; only the leader can tell, others ask it."""
-        turn = self._turn
-        if not turn.leading:
-            if turn.leader == 0:
-                then(errors.NO_LEADER)
-            else:
-                self._transport.promote_member(turn.leader, member_id, then)
+    def promote(self, member_id: int, token: bytes, then: Then) -> None:
+        """Make a voter of a learner that has caught up; only the leader can tell, others ask it, with the token."""
+        if self._turn.leading:
+            self._promote_here(member_id, then)
             return
+        limit_ns = self._config.request_timeout_ns
+        here: Callable[[int, Then], None] = self._promote_here
+        PassedOn(self._loop, self._turn, self._transport, limit_ns, member_id, token, here, then).ask()
+
+    def _promote_here(self, member_id: int, then: Then) -> None:
         error = self._check_promote(member_id)
         if error is not None:
             then(error)
@@ -187,20 +189,20 @@ class Members:
             then(errors.TIMEOUT)
         else:
             self._applier.conf_waiters[change.id] = then
-            self._deadlines[change.id] = self._loop.monotonic_ns() + self._config.request_timeout_ns
+            self._started[change.id] = self._turn.ticks()
 
     def expire(self) -> None:
         """Give up on changes that were never applied."""
-        if not self._deadlines:
+        if not self._started:
             return
-        now_ns = self._loop.monotonic_ns()
+        oldest = self._turn.ticks() - self._config.request_timeout_ns // self._config.tick_ns
         waiters = self._applier.conf_waiters
-        for change_id, deadline_ns in list(self._deadlines.items()):
+        for change_id, start in list(self._started.items()):
             if change_id not in waiters:
-                del self._deadlines[change_id]
-            elif deadline_ns <= now_ns:
-                del self._deadlines[change_id]
-                waiters.pop(change_id)(errors.TIMEOUT)
+                del self._started[change_id]
+            elif start <= oldest:
+                del self._started[change_id]
+                waiters.pop(change_id)(self._turn.late_error(start))
 
     # -- What we say of ourselves
 

@@ -10,10 +10,11 @@ may propose. Python's dicts keep insertion order, so the oldest is at the front.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from quorate.auth.store import NOBODY, AuthInfo
-from quorate.errors import DEADLINE_EXCEEDED, TIMEOUT, TIMEOUT_DUE_TO_LEADER_FAIL, RpcError
+from quorate.errors import DEADLINE_EXCEEDED, RpcError
 from quorate.ports import Completion
 from quorate.server.entry import RequestIds, entry_data
 
@@ -88,12 +89,8 @@ class Proposals:
         self._pending[suffix] = pending
         return None
 
-    def expire(self, max_ticks: int, leader_tick: int, election_ticks: int) -> int:
-        """Fail proposals older than `max_ticks` and return how many.
-
-        One made within two election timeouts before the present leader was elected (at `leader_tick`) was probably lost
-        with the leader before.
-        """
+    def expire(self, max_ticks: int, reason: Callable[[int], RpcError]) -> int:
+        """Fail proposals older than `max_ticks` and return how many; `reason` gives the error by a proposal's tick."""
         old: list[bytes] = []
         for suffix, pending in self._pending.items():
             if self.tick - pending.tick < max_ticks:
@@ -108,10 +105,8 @@ class Proposals:
             if pending.data in queued:
                 queued.discard(pending.data)
                 failed.append((pending, NEVER_PROPOSED))
-            elif leader_tick - 2 * election_ticks < pending.tick < leader_tick:
-                failed.append((pending, TIMEOUT_DUE_TO_LEADER_FAIL))
             else:
-                failed.append((pending, TIMEOUT))
+                failed.append((pending, reason(pending.tick)))
         self.queue = [data for data in self.queue if data in queued]
         self.leading = [data for data in self.leading if data in queued]
         # Last of all: whoever fails may propose anew at once.

@@ -44,6 +44,10 @@ class Transport:
         """Return since when the connection to a member stands (monotonic), 0 when it does not."""
         raise NotImplementedError
 
+    def active_peers(self) -> int:
+        """Return how many other members we are in touch with."""
+        raise NotImplementedError
+
     def server_version(self, member_id: int) -> Version | None:
         """Return the server version that a member last told, None when it does not answer."""
         raise NotImplementedError
@@ -58,8 +62,10 @@ class Transport:
         """Ask the leader about a lease: the lease (None when unknown) and its remaining seconds, or the error."""
         raise NotImplementedError
 
-    def promote_member(self, leader_id: int, member_id: int, then: Callable[[RpcError | None], None]) -> None:
-        """Ask the leader to promote a learner."""
+    def promote_member(
+        self, leader_id: int, member_id: int, token: bytes, then: Callable[[RpcError | None], None]
+    ) -> None:
+        """Ask the leader to promote a learner, for whom this token (b"": none) stands."""
         raise NotImplementedError
 
     def hash_kv(self, member_id: int, rev: int, limit_ns: int, then: Callable[[PeerHash], None]) -> None:  # noqa: ARG002
@@ -89,6 +95,10 @@ class NullTransport(Transport):
         """Nobody is connected."""
         return 0
 
+    def active_peers(self) -> int:
+        """Nobody is connected."""
+        return 0
+
     def server_version(self, _member_id: int) -> Version | None:
         """Nobody answers."""
         return None
@@ -103,6 +113,8 @@ class NullTransport(Transport):
         """There is no other leader."""
         then(None, 0, NO_LEADER)
 
-    def promote_member(self, _leader_id: int, _member_id: int, then: Callable[[RpcError | None], None]) -> None:
+    def promote_member(
+        self, _leader_id: int, _member_id: int, _token: bytes, then: Callable[[RpcError | None], None]
+    ) -> None:
         """There is no other leader."""
         then(NO_LEADER)

@@ -26,7 +26,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from quorate.errors import LEADER_CHANGED, CorruptError
+from quorate.errors import LEADER_CHANGED, CorruptError, RpcError
 from quorate.ports import Log, Loop
 from quorate.raft.core import LEADER, ProposalDropped
 from quorate.raft.node import RawNode, Ready, StepError
@@ -38,6 +38,7 @@ from quorate.server.encode import Headers
 from quorate.server.proposals import Proposals
 from quorate.server.reads import Read, Reads
 from quorate.server.stats import ServerStats
+from quorate.server.timeouts import Timeouts
 from quorate.server.transport import Transport
 from quorate.storage.wal import Wal
 from quorate.storage.wal_record import WalSnapshot
@@ -111,6 +112,8 @@ class Turn:
         self._headers = headers
         self._stats = stats
         self._events = events
+
+        self._timeouts = Timeouts(member_id, config.election_ticks, config.tick_ns, transport)
 
         self.term = 0
         self.leader = 0
@@ -459,12 +462,23 @@ class Turn:
         reads.tick += 1
         self._node.tick()
         config = self._config
-        max_ticks = max(1, config.request_timeout_ns // config.tick_ns)
-        failed = proposals.expire(max_ticks, self.led_since_tick, config.election_ticks)
-        self._stats.proposals_failed_total += failed
+        self._stats.proposals_failed_total += proposals.expire(
+            max(1, config.request_timeout_ns // config.tick_ns), self.late_error
+        )
         if reads.waiting():
             reads.expire()
         self.run()
+
+    def ticks(self) -> int:
+        """Return how many ticks have passed: the clock of what waits for the log."""
+        return self._proposals.tick
+
+    def late_error(self, start_tick: int) -> RpcError:
+        """Return the error of a request that was made at a tick (of Proposals.tick) and takes too long."""
+        members = [*self._conf_state.voters, *self._conf_state.learners]
+        return self._timeouts.reason(
+            start_tick, self._proposals.tick, self._loop.monotonic_ns(), self.leader, self.led_since_tick, members
+        )
 
     def leads_now(self) -> bool:
         """Tell whether we lead and raft agrees. It may know better while a sync is under way, which can take long."""

@@ -342,6 +342,10 @@ class PeerNet(Transport):
             return 0
         return max(self.node.booted_ns, target.booted_ns)
 
+    def active_peers(self) -> int:
+        """Return how many others can be reached."""
+        return sum(1 for member_id in self.peers if self.active_since_ns(member_id))
+
     def server_version(self, member_id: int) -> Version | None:
         """Return the version of a member that can be reached."""
         return SERVER_VERSION if self.active_since_ns(member_id) else None
@@ -366,7 +370,9 @@ class PeerNet(Transport):
 
         ask.start(lambda server: server.lease_time_to_live(lease_id, found))
 
-    def promote_member(self, leader_id: int, member_id: int, then: Callable[[RpcError | None], None]) -> None:
+    def promote_member(
+        self, leader_id: int, member_id: int, _token: bytes, then: Callable[[RpcError | None], None]
+    ) -> None:
         """Ask the leader to promote a learner."""
         ask = _Ask(self, leader_id, then)
         ask.start(lambda server: server.member_promote(member_id, lambda error: ask.answer(lambda: then(error))))
