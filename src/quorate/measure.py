@@ -1,4 +1,7 @@
-"""Measurements: plain integers that the rooms count up, and histograms. `http.metrics` reads them at scrape time."""
+"""Measurements: plain integers that the rooms count up, and histograms; durations as Go prints them.
+
+`http.metrics` reads them at scrape time.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ SNAPSHOT_SECONDS: Final = exponential(0.01, 2, 17)
 HASH_SECONDS: Final = exponential(0.01, 2, 15)
 APPLY_SECONDS: Final = exponential(0.0001, 2, 20)
 ROUND_TRIP_SECONDS: Final = exponential(0.0001, 2, 16)
+RPC_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Histogram:
@@ -36,3 +40,31 @@ class Histogram:
         """Count one value (seconds, unless the metric says otherwise)."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+
+def format_duration(value: int) -> str:
+    """Return nanoseconds as Go prints a time.Duration: "1h0m0s", "1.5s", "100ms", "0s"."""
+    if value == 0:
+        return "0s"
+    sign, value = ("-", -value) if value < 0 else ("", value)
+    if value < 10**9:
+        for unit, scale in (("ms", 10**6), ("µs", 1000), ("ns", 1)):
+            if value >= scale:
+                return f"{sign}{_decimal(value, scale)}{unit}"
+    seconds, nanos = divmod(value, 10**9)
+    hours, seconds = divmod(seconds, 3600)
+    minutes, seconds = divmod(seconds, 60)
+    out = sign
+    if hours:
+        out += f"{hours}h"
+    if hours or minutes:
+        out += f"{minutes}m"
+    return out + _decimal(seconds * 10**9 + nanos, 10**9) + "s"
+
+
+def _decimal(value: int, scale: int) -> str:
+    whole, fraction = divmod(value, scale)
+    if not fraction:
+        return str(whole)
+    width = len(str(scale)) - 1
+    return f"{whole}.{fraction:0{width}d}".rstrip("0")

@@ -178,9 +178,19 @@ class Disk:
         raise NotImplementedError
 
 
+class Moment:
+    """A time of day as a field of a log line, which is written as the line's own time is."""
+
+    def __init__(self, time_ns: int) -> None:
+        self.time_ns = time_ns
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Log:
-    """The member's log. `fields` keep their order; durations are given as etcd prints them ("1.5s")."""
+    """The member's log. `fields` keep their order; durations are given as etcd prints them ("1.5s").
+
+    A field may be any object with a `__str__`, which is asked for only if the line is written.
+    """
 
     def debug(self, caller: str, msg: str, **fields: object) -> None:
         """Write a line at level debug; `caller` is etcd's file:line form, such as "etcdserver/server.go"."""

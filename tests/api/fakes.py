@@ -168,6 +168,9 @@ class FakeFile(FakeBackend):
     def defragment(self, done):
         self.loop.soon(lambda: done(self.defragmentation))
 
+    def snapshot_view(self, done):
+        self.read_view(done)
+
     def file_view(self, done):
         def pin():
             self.views.append(FakeView(self.file))

@@ -164,7 +164,7 @@ def test_downgrade(bench):
 @pytest.fixture
 def snapshots(bench):
     bench.server.backend.put(b"meta", b"storageVersion", b"3.6.0")
-    bench.server.backend.read_view = bench.server.backend.file_view
+    bench.server.backend.snapshot_view = bench.server.backend.file_view
     return bench
 
 

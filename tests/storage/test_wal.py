@@ -297,7 +297,7 @@ def test_unsafe_no_fsync_never_syncs() -> None:
 
 def test_fsync_metric_and_slow_warning() -> None:
     log = Lines()
-    times = iter([0, 1, 0, 1_500_000_000])
+    times = iter([0, 1, 1, 1, 2, 2, 0, 1_500_000_000])
     disk = SimDisk()
     disk.make_dirs("d")
     wal = Wal.create(disk, "d/wal", META, log, WalOptions(clock=lambda: next(times), segment_bytes=SMALL))

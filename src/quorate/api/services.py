@@ -31,6 +31,12 @@ class Services:
         self.election = ElectionService(server, self.kv)
         self.health = HealthService()
 
+    def requests(self) -> list[tuple[str, bytes, int]]:
+        """Return the calls of clients that passed the first checks: type, the client's API version, count."""
+        guard = self.guard
+        unary = [("unary", version, count) for version, count in guard.unary_calls.items()]
+        return unary + [("stream", version, count) for version, count in guard.stream_calls.items()]
+
     def register(self, router: Router) -> None:
         """Add all methods to the router."""
         guard = self.guard

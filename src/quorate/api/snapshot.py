@@ -46,7 +46,7 @@ class SnapshotCall:
         self._started_ns = server.loop.monotonic_ns()
         call.on_end = self._stop
         call.on_drain = self._go_on
-        server.backend.read_view(self._begin)
+        server.backend.snapshot_view(self._begin)
 
     def _begin(self, view: ReadView) -> None:
         if self._over:

@@ -367,8 +367,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
         Flag("enable-pprof", "bool", "false", "Enable runtime profiling data via HTTP server.", NONE,
              "there is no profile page yet"),
         Flag("metrics", "string", "basic",
-             "Level of detail for exported metrics, 'extensive' includes server side grpc histogram metrics.", NONE,
-             "the histograms of 'extensive' are not there yet"),
+             "Level of detail for exported metrics, 'extensive' includes server side grpc histogram metrics."),
         Flag("listen-metrics-urls", "urls", "", "List of URLs to listen on for the /metrics and /health endpoints."),
     )),
     ("Logging", (
@@ -384,7 +383,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
              "MaxBackups(0=no limit), LocalTime(use computers local time), Compress(gzip)."),
         Flag("warning-unary-request-duration", "duration", "0s",
              "Time duration after which a warning is logged if a unary request takes more time (0 means 300ms).",
-             NONE, "no such warning yet", old="experimental-warning-unary-request-duration"),
+             old="experimental-warning-unary-request-duration"),
     )),
     ("Distributed tracing", (
         Flag("enable-distributed-tracing", "bool", "false", "Enable distributed tracing.", REFUSED,

@@ -28,6 +28,7 @@ from quorate.runtime.settings import MemberSettings
 from quorate.runtime.tls.info import TlsInfo
 from quorate.runtime.urls import Url, UrlError, check_advertised, check_bind, split_host_port
 
+DEFAULT_UNARY_WARNING_NS: Final = 300 * 10**6
 MAX_ELECTION_MS: Final = 50_000
 MIN_RAFT_TIMEOUT_NS: Final = 5 * 10**9
 TLS_VERSIONS: Final = ("", "TLS1.2", "TLS1.3")
@@ -387,6 +388,9 @@ def _member_settings(values: Values, gates: dict[str, bool], advertised: list[Ur
         auto_compaction_retention=values.text("auto-compaction-retention"),
         watch_progress_ns=values.number("watch-progress-notify-interval"),
         warning_apply_ns=values.number("warning-apply-duration"),
+        warning_unary_ns=values.number("warning-unary-request-duration") or DEFAULT_UNARY_WARNING_NS,
+        extensive_metrics=values.text("metrics") == "extensive",
+        enable_pprof=values.on("enable-pprof") or values.text("log-level") == "debug",
         initial_corrupt_check=gates["InitialCorruptCheck"],
         corrupt_check_ns=values.number("corrupt-check-time"),
         compact_hash_check=gates["CompactHashCheck"],

@@ -15,6 +15,7 @@ from quorate.http.mux import Mux, Reply, Request, Response
 from quorate.measure import Histogram
 from quorate.membership.member import hex_id
 from quorate.membership.version import SERVER_VERSION_TEXT
+from quorate.server import entry as kinds
 from quorate.server.core import Server
 from quorate.version import VERSION
 from quorate.wire.frames import TransportStats
@@ -29,6 +30,16 @@ CODE_LABELS = (
 ALARM_LABELS = {1: "NOSPACE", 2: "CORRUPT"}
 
 BETA = ("TxnModeWriteWithSharedBuffer",)
+
+
+PROXY_FAMILIES = (
+    "etcd_grpc_proxy_cache_hits_total", "etcd_grpc_proxy_cache_keys_total", "etcd_grpc_proxy_cache_misses_total",
+    "etcd_grpc_proxy_events_coalescing_total", "etcd_grpc_proxy_watchers_coalescing_total",
+)  # fmt: skip
+
+STREAM_NAMES = {b"/etcdserverpb.Watch/Watch": "watch", b"/etcdserverpb.Lease/LeaseKeepAlive": "lease-keepalive"}
+
+Pauses = Callable[[], tuple[list[tuple[float, float]], float, int]]
 
 
 class PeerSample(Protocol):
@@ -62,19 +73,28 @@ class Metrics:
         health: HealthStats,
         features: Mapping[str, bool],
         process: Callable[[], Mapping[str, float]],
+        pauses: Pauses,
         python: str,
     ) -> None:
-        """`process` returns the values of families without labels by name; `python` is the interpreter's version."""
+        """Take what to ask, at each scrape.
+
+        `process` returns the values of families without labels by name; `pauses` those of the garbage collector as
+        (quantile, seconds), their sum and count; `python` is the interpreter's version.
+        """
         self.server = server
         self.router = router
         self.transport = transport
         self.health = health
         self.features = features
         self.process = process
+        self.pauses = pauses
         self.python = python
         self.scrapes = 0
         self.peers: Callable[[], Iterable[PeerSample]] = tuple
         """What the network to other members counts."""
+
+        self.client_requests: Callable[[], Iterable[tuple[str, bytes, int]]] = tuple
+        """The calls of clients: (type, API version, count)."""
 
     def register(self, mux: Mux) -> None:
         """Add the path."""
@@ -99,6 +119,12 @@ class Metrics:
         self._features_and_health(out)
         for name, value in self.process().items():
             out.add(name, value)
+        quantiles, total, count = self.pauses()
+        out.summary("go_gc_duration_seconds", quantiles, total, count)
+        out.add("go_info", 1, (("version", f"python{self.python}"),))
+        out.add("etcd_server_go_version", 1, (("server_go_version", f"python{self.python}"),))
+        for name in PROXY_FAMILIES:
+            out.add(name, 0)
         out.add("python_info", 1, (("implementation", "CPython"), ("version", self.python)))
         out.add("quorate_info", 1, (("version", VERSION),))
         out.add("promhttp_metric_handler_requests_in_flight", 1)
@@ -116,9 +142,17 @@ class Metrics:
             out.add("grpc_server_started_total", method.started, labels)
             out.add("grpc_server_msg_received_total", method.received, labels)
             out.add("grpc_server_msg_sent_total", method.sent, labels)
+            if method.seconds is not None:
+                out.histogram("grpc_server_handling_seconds", method.seconds, labels)
+            if method.broken:
+                api = (("API", STREAM_NAMES.get(path, name)), ("Type", "receive"))
+                out.add("etcd_network_server_stream_failures_total", method.broken, api)
             for code, label in enumerate(CODE_LABELS):
                 out.add("grpc_server_handled_total", method.handled[code], [("grpc_code", label), *labels])
 
+        for kind, version, count in self.client_requests():
+            called = (("client_api_version", version.decode(errors="replace")), ("type", kind))
+            out.add("etcd_server_client_requests_total", count, called)
         for sample in self.peers():
             if sample.histogram is not None:
                 out.histogram(sample.name, sample.histogram, sample.labels)
@@ -163,14 +197,36 @@ def _server(out: Exposition, server: Server) -> None:
     out.add("quorate_server_entries_total", stats.entries_total)
     out.add("quorate_server_syncs_total", stats.syncs_inline_total, (("where", "inline"),))
     out.add("quorate_server_syncs_total", stats.syncs_worker_total, (("where", "worker"),))
-    # Counted by the batch, and therefore under a name of its own.
-    out.histogram("quorate_server_apply_batch_seconds", stats.apply_duration_seconds)
+    for reason, count in stats.learner_promote_failures.items():
+        out.add("etcd_server_learner_promote_failures", count, (("Reason", reason),))
+    for key, applied in stats.applies.items():
+        kind, success = divmod(key, 2)
+        v2 = kind == kinds.V2
+        operation = "PUT" if v2 else kinds.NAMES.get(kind, "unknown").title().replace("_", "")
+        labels = (("op", operation), ("success", "true" if success else "false"), ("version", "v2" if v2 else "v3"))
+        out.histogram("etcd_server_apply_duration_seconds", applied, labels)
+    for success, ranges in ((1, stats.range_seconds), (0, stats.failed_range_seconds)):
+        if sum(ranges.counts):
+            ranged = (("success", "true" if success else "false"),)
+            out.histogram("etcd_server_range_duration_seconds", ranges, ranged)
+    out.add("etcd_debugging_auth_revision", server.auth.revision)
+    times = server.snapshot_times
+    out.histogram("etcd_snap_fsync_duration_seconds", times.fsync_seconds)
+    out.histogram("etcd_debugging_snap_save_marshalling_duration_seconds", times.marshal_seconds)
+    out.histogram("etcd_debugging_snap_save_total_duration_seconds", times.total_seconds)
 
 
 def _cluster(out: Exposition, server: Server) -> None:
     version = server.cluster.version
     if version is not None:
         out.add("etcd_cluster_version", 1, (("cluster_version", version.cluster()),))
+    stores = (server.cluster, server.replay)
+    out.add("etcd_debugging_store_reads_total", sum(one.v2_reads for one in stores), (("action", "getRecursive"),))
+    for action in sorted({action for one in stores for action in one.v2_writes}):
+        count = sum(one.v2_writes.get(action, 0) for one in stores)
+        out.add("etcd_debugging_store_writes_total", count, (("action", action),))
+    for name in ("expires_total", "watch_requests_total", "watchers"):
+        out.add(f"etcd_debugging_store_{name}", 0)
     for alarm, member_id in server.alarms.list():
         labels = (("alarm_type", ALARM_LABELS.get(alarm, str(alarm))), ("server_id", hex_id(member_id)))
         out.add("etcd_debugging_server_alarms", 1, labels)
@@ -192,6 +248,10 @@ def _mvcc(out: Exposition, server: Server) -> None:
     out.add("etcd_debugging_mvcc_db_compaction_last", compactor.last_time_s)
     out.histogram("etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", compactor.pause_ms)
     out.histogram("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", compactor.total_ms)
+    pauses = compactor.index_pause_ms
+    out.histogram("etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds", pauses)
+    out.histogram("etcd_mvcc_hash_rev_duration_seconds", store.hash_rev_seconds)
+    out.add("etcd_debugging_mvcc_pending_events_total", 0)  # events are never buffered: a slow watcher reads them again
     out.add("etcd_debugging_mvcc_watch_stream_total", hub.streams)
     out.add("etcd_debugging_mvcc_watcher_total", hub.watchers)
     out.add("etcd_debugging_mvcc_slow_watcher_total", hub.slow_watchers())
@@ -210,7 +270,11 @@ def _disk(out: Exposition, server: Server) -> None:
     out.add("etcd_disk_defrag_inflight", int(backend.defragmenting))
     out.histogram("etcd_disk_backend_commit_duration_seconds", backend.commit_seconds)
     out.histogram("etcd_disk_backend_defrag_duration_seconds", backend.defrag_seconds)
+    out.histogram("etcd_disk_backend_snapshot_duration_seconds", backend.snapshot_seconds)
+    out.histogram("etcd_mvcc_hash_duration_seconds", backend.hash_seconds)
+    out.histogram("etcd_debugging_disk_backend_commit_rebalance_duration_seconds", backend.rebalance_seconds)
     out.histogram("etcd_debugging_disk_backend_commit_spill_duration_seconds", backend.spill_seconds)
     out.histogram("etcd_debugging_disk_backend_commit_write_duration_seconds", backend.write_seconds)
     out.histogram("etcd_disk_wal_fsync_duration_seconds", wal.fsync_seconds)
+    out.histogram("etcd_disk_wal_write_duration_seconds", wal.write_seconds)
     out.add("etcd_disk_wal_write_bytes_total", wal.bytes_written)

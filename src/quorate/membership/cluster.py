@@ -87,6 +87,10 @@ class Cluster:
         self.version: Version | None = None
         self.downgrade = Downgrade()
         self.max_learners = max_learners
+        self.v2_reads = 0
+        self.v2_writes: dict[str, int] = {}
+        """What etcd's store of the v2 API, which holds the same, would have counted: writes by action."""
+
         self._log = log
         self._backend: Buckets | None = None
 
@@ -191,6 +195,7 @@ class Cluster:
 
     def validate(self, change_type: int, node_id: int, context: bytes) -> RpcError | None:
         """Return why a configuration change must be refused, None when it is fine. CorruptError: it makes no sense."""
+        self.v2_reads += 1
         if node_id in self.removed:
             return errors.MEMBER_NOT_FOUND
         known = self.members.get(node_id)
@@ -246,12 +251,15 @@ class Cluster:
 
     def _add(self, member: Member) -> None:
         self.members[member.id] = member
+        self._wrote("create")
         self._save(member)
         self._say("added member", "added-peer-id", member, "added-peer-peer-urls", "added-peer-is-learner")
 
     def _remove(self, member_id: int) -> None:
         member = self.members.pop(member_id)
         self.removed.add(member_id)
+        self._wrote("delete")
+        self._wrote("create")
         if self._backend is not None:
             key = member_key(member_id)
             self._backend.delete(MEMBERS, key)
@@ -262,6 +270,7 @@ class Cluster:
     def _update_peer_urls(self, member_id: int, urls: list[str]) -> None:
         member = self.members[member_id]
         member.peer_urls = list(urls)
+        self._wrote("update")
         self._save(member)
         names = ("updated-remote-peer-id", "updated-remote-peer-urls", "updated-remote-peer-is-learner")
         self._say("updated member", names[0], member, names[1], names[2])
@@ -269,6 +278,7 @@ class Cluster:
     def _promote(self, member_id: int) -> None:
         member = self.members[member_id]
         member.is_learner = False
+        self._wrote("update")
         self._save(member)
         self._log.info(_CALLER, "promote member", **self._ids(), **{"promoted-member-id": hex_id(member_id)})
 
@@ -281,6 +291,7 @@ class Cluster:
             fields = {**self._ids(), "updated-peer-id": hex_id(member_id)}
             self._log.warn(_CALLER, "skipped attributes update of removed member", **fields)
             return
+        self._wrote("set")
         member.name = name
         member.client_urls = list(client_urls)
         self._save(member)
@@ -295,6 +306,7 @@ class Cluster:
             fields.update({"from": self.version.cluster(), "to": version.cluster()})
             self._log.info(_CALLER, "updated cluster version", **fields)
         self.version = version
+        self._wrote("set")
         if self._backend is not None:
             self._backend.put(CLUSTER, CLUSTER_VERSION, str(version).encode())
         try:
@@ -308,6 +320,9 @@ class Cluster:
         if self._backend is not None:
             value = go_json({"target-version": downgrade.target_version, "enabled": downgrade.enabled})
             self._backend.put(CLUSTER, DOWNGRADE, value.encode())
+
+    def _wrote(self, action: str) -> None:
+        self.v2_writes[action] = self.v2_writes.get(action, 0) + 1
 
     # The backend
 

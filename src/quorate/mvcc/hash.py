@@ -84,6 +84,7 @@ class HashJob:
         self._rev = rev
         self._done = done
         self._now = store.current_rev
+        self._began_ns = store.loop.monotonic_ns()
         keeps_any = store.compact_rev >= 0 and store.index.any_at(rev)
         self._hasher = RevisionHasher(store.index, rev, store.compact_rev, keeps_any)
         self._view: ReadView | None = None
@@ -127,6 +128,7 @@ class HashJob:
         view.close()
         self._store.compactor.hashing -= 1
         result = self._hasher.finish()
+        self._store.hash_rev_seconds.observe((self._store.loop.monotonic_ns() - self._began_ns) / 1e9)
         self._done(result.hash, self._now, result.compact_rev)
 
 

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Final
 
 from quorate.errors import COMPACTED, FUTURE_REV, CorruptError
+from quorate.measure import HASH_SECONDS, Histogram
 from quorate.mvcc.compaction import Compactor, read_meta_revision
 from quorate.mvcc.hash import RevisionHash, hash_pinned
 from quorate.mvcc.key_index import KeyIndex
@@ -94,6 +95,7 @@ class Store(WatchHistory):
         self.index = KeyIndex()
         self.compactor = Compactor(options.compaction_batch_limit, options.compaction_sleep_ns, loop, log)
         self.hashes: list[RevisionHash] = self.compactor.hashes
+        self.hash_rev_seconds = Histogram(HASH_SECONDS)
         self._cache = ValueCache(options.cache_bytes)
         self.loop = loop
         self._log = log
@@ -293,6 +295,9 @@ class Store(WatchHistory):
         main = self.current_rev + 1
         watched = self.watch.synced
         prev: bytes | None = None
+        if want_prev:  # etcd counts a read, and two operations as a transaction
+            self.counts.ranges += 1
+            self.counts.txns += 1
         if want_prev or watched.wanting_prev:
             prev = self._current(key)
         record = self._put(key, value, lease, main, 0)
@@ -360,6 +365,7 @@ class Store(WatchHistory):
         now = self.current_rev
         for known in self.hashes:
             if known.rev == rev != 0:  # a compaction at 0, which may be the first, has a hash too
+                self.hash_rev_seconds.observe(0.0)
                 done(known.hash, now, known.compact_rev)
                 return
         if 0 < rev < self.compact_rev:
@@ -393,6 +399,9 @@ class WriteTxn:
         """Put a key. Return the record before, as this transaction sees it, when it is wanted and there was one."""
         self._operations += 1
         store = self._store
+        if want_prev:  # which etcd counts as a read
+            store.counts.ranges += 1
+            self._operations += 1
         prev = store._current(key) if want_prev else None
         watched = store.watch.synced
         if watched.wanting_prev:
@@ -410,6 +419,9 @@ class WriteTxn:
         store = self._store
         store.counts.deletes += 1
         keys = self._existing(key, end)
+        if want_prev:  # which etcd counts as a read
+            store.counts.ranges += 1
+            self._operations += 1
         prevs = store._current_records(keys) if want_prev else []
         watched = store.watch.synced
         for name in keys:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from quorate.measure import format_duration
+
+__all__ = ["FlagValueError", "format_duration", "parse_duration", "quote"]
+
 NS_UNITS: Final = {
     "ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
 }  # fmt: skip
@@ -63,31 +67,3 @@ def parse_duration(text: str) -> int:
     if total >= 1 << 63:
         raise problem
     return -total if text[0] == "-" else total
-
-
-def format_duration(value: int) -> str:
-    """Return nanoseconds as Go prints a time.Duration: "1h0m0s", "1.5s", "100ms", "0s"."""
-    if value == 0:
-        return "0s"
-    sign, value = ("-", -value) if value < 0 else ("", value)
-    if value < 10**9:
-        for unit, scale in (("ms", 10**6), ("µs", 1000), ("ns", 1)):
-            if value >= scale:
-                return f"{sign}{_decimal(value, scale)}{unit}"
-    seconds, nanos = divmod(value, 10**9)
-    hours, seconds = divmod(seconds, 3600)
-    minutes, seconds = divmod(seconds, 60)
-    out = sign
-    if hours:
-        out += f"{hours}h"
-    if hours or minutes:
-        out += f"{minutes}m"
-    return out + _decimal(seconds * 10**9 + nanos, 10**9) + "s"
-
-
-def _decimal(value: int, scale: int) -> str:
-    whole, fraction = divmod(value, scale)
-    if not fraction:
-        return str(whole)
-    width = len(str(scale)) - 1
-    return f"{whole}.{fraction:0{width}d}".rstrip("0")

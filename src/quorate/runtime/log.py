@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
 
-from quorate.ports import Log
+from quorate.ports import Log, Moment
 
 LEVELS: Final = {"debug": 0, "info": 1, "warn": 2, "error": 3, "dpanic": 4, "panic": 5, "fatal": 6}
 
@@ -188,7 +188,7 @@ class ZapLog(Log):
             record["msg"] = msg
             for name, value in fields.items():
                 record[name.replace("_", "-")] = value
-            text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=str)
+            text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=self._plain)
         self.write((text + "\n").encode("utf-8", "replace"))
 
     def _console(self, level: str, stamp: str, caller: str, msg: str, fields: dict[str, object]) -> str:
@@ -199,9 +199,13 @@ class ZapLog(Log):
         columns += [caller, msg]
         if fields:
             named = {name.replace("_", "-"): value for name, value in fields.items()}
-            columns.append(json.dumps(named, ensure_ascii=False, default=str))
+            columns.append(json.dumps(named, ensure_ascii=False, default=self._plain))
         text = "\t".join(columns)
         return f"{text}\n{stack}" if stack else text
+
+    def _plain(self, value: object) -> str:
+        """Return a field's value that JSON has no form for."""
+        return _time_text(value.time_ns) if isinstance(value, Moment) else str(value)
 
     def _stamp(self, now: int) -> str:
         second, rest = divmod(now, 10**9)
@@ -210,9 +214,7 @@ class ZapLog(Log):
             self._second = second
             self._seen.clear()
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", parts)
-            minutes = parts.tm_gmtoff // 60
-            sign = "-" if minutes < 0 else "+"
-            self._suffix = f"{sign}{abs(minutes) // 60:02d}{abs(minutes) % 60:02d}" if minutes else "Z"
+            self._suffix = _zone(parts)
         return f"{self._prefix}{rest // 1000:06d}{self._suffix}"
 
     def _passes(self, level: str, msg: str) -> bool:
@@ -221,6 +223,18 @@ class ZapLog(Log):
         count = self._seen.get((level, msg), 0) + 1
         self._seen[level, msg] = count
         return count <= _SAMPLE_FIRST or (count - _SAMPLE_FIRST) % _SAMPLE_EVERY == 0
+
+
+def _zone(parts: time.struct_time) -> str:
+    minutes = parts.tm_gmtoff // 60
+    sign = "-" if minutes < 0 else "+"
+    return f"{sign}{abs(minutes) // 60:02d}{abs(minutes) % 60:02d}" if minutes else "Z"
+
+
+def _time_text(time_ns: int) -> str:
+    second, rest = divmod(time_ns, 10**9)
+    parts = time.localtime(second)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", parts) + f"{rest // 1000:06d}{_zone(parts)}"
 
 
 def open_outputs(names: Sequence[str], rotation: Rotation | None = None) -> list[Output]:

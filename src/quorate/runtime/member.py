@@ -22,6 +22,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Final
 
+from quorate.api.callstats import CallStats
 from quorate.api.services import Services
 from quorate.errors import CorruptError
 from quorate.gateway.handler import Gateway
@@ -30,6 +31,7 @@ from quorate.http.front import ClientFront
 from quorate.http.health import Health
 from quorate.http.mux import AccessController, Mux, WebHandler
 from quorate.http.version import Versions
+from quorate.measure import RPC_SECONDS, Histogram
 from quorate.membership.member import format_initial_cluster, hex_id
 from quorate.membership.version import SERVER_VERSION_TEXT
 from quorate.mvcc.store import StoreOptions
@@ -50,7 +52,7 @@ from quorate.runtime.settings import MemberSettings
 from quorate.runtime.sockets import ListenError, SocketListener, address_of, listen
 from quorate.runtime.tls.serve import TlsGate
 from quorate.runtime.urls import Url
-from quorate.runtime.usage import process_usage
+from quorate.runtime.usage import PAUSES, process_usage
 from quorate.server.bootlog import StartError
 from quorate.server.bootstrap import Bootstrap, BootstrapOptions, have_wal
 from quorate.server.config import SECOND
@@ -67,6 +69,9 @@ REQUEST_OVERHEAD_BYTES: Final = 512 * 1024
 RECOMMENDED_REQUEST_BYTES: Final = 10 << 20
 STREAMS_MAX: Final = 10_000
 NO_PROGRESS_NS: Final = 10 * 60 * SECOND
+# etcd serves these without counting them.
+OWN_UNCOUNTED: Final = (b"/v3lockpb.", b"/v3electionpb.")
+
 _EMBED: Final = "embed/etcd.go"
 _SERVE: Final = "embed/serve.go"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -132,6 +137,7 @@ class Member:
         self._dialer: PeerDialer | None = None
         self._disk = OsDisk()
         self._security = Security(settings, self.loop, self._disk, log)
+        PAUSES.watch()
         self._peers: list[_Port] = []
         self._clients: list[_Port] = []
         self._web_clients: list[_Port] = []
@@ -153,6 +159,7 @@ class Member:
             self.health.stats,
             settings.features,
             process_usage,
+            PAUSES.summary,
             platform.python_version(),
         )
 
@@ -178,6 +185,8 @@ class Member:
         server.on_removed = self._removed
         services = Services(server, self.settings.watch_progress_ns or NO_PROGRESS_NS)
         services.register(self.router)
+        self.metrics.client_requests = services.requests
+        self._time_calls()
         assert self.network is not None
         self.network.start(server)
         server.start()
@@ -185,6 +194,16 @@ class Member:
         self._log_serving()
         self._security.log_clients()
         server.call_when_published(self._published)
+
+    def _time_calls(self) -> None:
+        """Have slow calls said and, with --metrics=extensive, the durations of all kept by method."""
+        debug = self.log.threshold == 0
+        stats = CallStats(self.loop, self.log, debug)
+        for path, method in self.router.methods.items():
+            method.observer = stats
+            method.slow_ns = 0 if debug else self.settings.warning_unary_ns
+            if self.settings.extensive_metrics and not path.startswith(OWN_UNCOUNTED):
+                method.seconds = Histogram(RPC_SECONDS)
 
     def _bind(self) -> None:
         settings = self.settings

@@ -94,6 +94,9 @@ class MemberSettings:
     auto_compaction_retention: str = "0"
     watch_progress_ns: int = 0
     warning_apply_ns: int = 100 * MILLISECOND
+    warning_unary_ns: int = 300 * MILLISECOND
+    extensive_metrics: bool = False
+    enable_pprof: bool = False
     lease_checkpoint: bool = False
     lease_checkpoint_persist: bool = False
     downgrade_check_ns: int = 5 * SECOND

@@ -1,18 +1,77 @@
-"""What the process uses: memory, CPU time, file descriptors, for the process_* metrics. Linux; elsewhere less is known.
+"""What the process uses: memory, CPU time, file descriptors, garbage collection. Linux; elsewhere less is known.
 
-Source of the names: the Prometheus client library for Go (process_collector); numbers from /proc/self.
+The families go_* describe Go's runtime. Those that have a counterpart in CPython are given its number, so that a
+dashboard of Go programs shows something true; the others are 0:
+
+    go_goroutines                        asyncio's tasks and the threads
+    go_gc_duration_seconds, last_gc_..   pauses of the cyclic collector (the last 256 for the quantiles)
+    go_memstats_{,heap_}alloc_bytes      anonymous resident memory
+    go_memstats_heap_objects             blocks allocated by Python's allocator
+    go_memstats_sys, heap_sys, stack_*   sizes of the data and stack segments
+
+Source of the names: the Prometheus client library for Go; numbers from /proc/self.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import resource
 import sys
+import time
+from collections import deque
 from typing import Final
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _UNLIMITED: Final = float((1 << 64) - 1)
+_PAUSES_KEPT: Final = 256
+_NOT_IN_PYTHON: Final = (
+    "alloc_bytes_total", "buck_hash_sys_bytes", "frees_total", "gc_sys_bytes", "lookups_total", "mallocs_total",
+    "mcache_inuse_bytes", "mcache_sys_bytes", "mspan_inuse_bytes", "mspan_sys_bytes", "next_gc_bytes",
+    "other_sys_bytes",
+)  # fmt: skip
+
+
+class GcPauses:
+    """How long the cyclic garbage collector stopped everything. One for the process, which has one collector."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total_s = 0.0
+        self.last_time_s = 0.0
+        self.recent: deque[float] = deque(maxlen=_PAUSES_KEPT)
+        self._began = 0.0
+        self._began_process = time.monotonic()
+
+    def watch(self) -> None:
+        """Begin to measure; harmless when that is so already."""
+        if self._on_gc not in gc.callbacks:
+            gc.callbacks.append(self._on_gc)
+
+    def _on_gc(self, phase: str, _info: dict[str, int]) -> None:
+        now = time.monotonic()
+        if phase == "start":
+            self._began = now
+        elif self._began:
+            self.count += 1
+            self.total_s += now - self._began
+            self.last_time_s = time.time()
+            self.recent.append(now - self._began)
+
+    def summary(self) -> tuple[list[tuple[float, float]], float, int]:
+        """Return (quantile, seconds) pairs, the sum and the count."""
+        ordered = sorted(self.recent) or [0.0]
+        last = len(ordered) - 1
+        return [(at, ordered[round(at * last)]) for at in (0.0, 0.25, 0.5, 0.75, 1.0)], self.total_s, self.count
+
+    def fraction(self) -> float:
+        """Return the part of the time that went into collecting."""
+        return self.total_s / max(time.monotonic() - self._began_process, 1e-9)
+
+
+PAUSES: Final = GcPauses()
 
 
 def _limit(which: int) -> float:
@@ -28,21 +87,61 @@ def _boot_time() -> float:
     return 0.0
 
 
+def _status() -> dict[str, float]:
+    """Return the numbers of /proc/self/status, in bytes where the kernel gives kB."""
+    found: dict[str, float] = {}
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            name, _, value = line.decode().partition(":")
+            words = value.split()
+            if words and words[0].isdigit():
+                found[name] = float(words[0]) * (1024 if words[-1] == "kB" else 1)
+    return found
+
+
+def _tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
+
+
+def memory_usage() -> dict[str, float]:
+    """Return what go_memstats_* report, by their names without that prefix; see above for what they mean here."""
+    usage = dict.fromkeys(_NOT_IN_PYTHON, 0.0)
+    status = _status() if sys.platform.startswith("linux") else {}
+    in_use, data, stack = status.get("RssAnon", 0.0), status.get("VmData", 0.0), status.get("VmStk", 0.0)
+    usage["alloc_bytes"] = usage["heap_alloc_bytes"] = usage["heap_inuse_bytes"] = in_use
+    usage["heap_sys_bytes"] = data
+    usage["heap_idle_bytes"] = usage["heap_released_bytes"] = max(data - in_use, 0.0)
+    usage["heap_objects"] = float(sys.getallocatedblocks())
+    usage["stack_inuse_bytes"] = usage["stack_sys_bytes"] = stack
+    usage["sys_bytes"] = data + stack
+    usage["last_gc_time_seconds"] = PAUSES.last_time_s
+    usage["gc_cpu_fraction"] = PAUSES.fraction()
+    return usage
+
+
 def process_usage() -> dict[str, float]:
     """Return the value of each family by its name."""
     usage = {
         "process_max_fds": _limit(resource.RLIMIT_NOFILE),
         "process_virtual_memory_max_bytes": _limit(resource.RLIMIT_AS),
     }
+    usage["os_fd_limit"] = usage["process_max_fds"]
     times = os.times()
     usage["process_cpu_seconds_total"] = round(times.user + times.system, 2)
+    usage.update({f"go_memstats_{name}": value for name, value in memory_usage().items()})
+    usage["go_goroutines"] = float(_tasks())
     if not sys.platform.startswith("linux"):
         return usage
     with open("/proc/self/stat", "rb") as file:
         # The second field is the command in parentheses, and may hold anything.
         fields = file.read().rpartition(b")")[2].split()
+    usage["go_threads"] = float(fields[17])
+    usage["go_goroutines"] += usage["go_threads"]
     usage["process_virtual_memory_bytes"] = float(fields[20])
     usage["process_resident_memory_bytes"] = float(fields[21]) * _PAGE
     usage["process_start_time_seconds"] = _boot_time() + float(fields[19]) / _TICKS
-    usage["process_open_fds"] = float(len(os.listdir("/proc/self/fd")))
+    usage["process_open_fds"] = usage["os_fd_used"] = float(len(os.listdir("/proc/self/fd")))
     return usage

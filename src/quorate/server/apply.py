@@ -21,11 +21,11 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from quorate.auth.store import AuthInfo, AuthStore
-from quorate.errors import MEMBER_NOT_FOUND, CorruptError, RpcError
+from quorate.errors import COMPACTED, MEMBER_NOT_FOUND, CorruptError, RpcError
 from quorate.membership.cluster import Cluster
 from quorate.membership.member import parse_hex_id
 from quorate.membership.version import Downgrade, parse_version
-from quorate.ports import Completion, Log
+from quorate.ports import Completion, Log, Loop
 from quorate.proto.etcdserver_pb2 import Request
 from quorate.proto.membership_pb2 import (
     ClusterMemberAttrSetRequest,
@@ -50,6 +50,8 @@ from quorate.server import entry as kinds
 from quorate.server.authentries import AuthEntries
 from quorate.server.execute import Executor
 from quorate.server.proposals import Pending, Proposals
+from quorate.server.slow import TRACE_NS, SlowLog
+from quorate.server.stats import ServerStats
 from quorate.server.transport import Transport
 from quorate.storage import schema
 from quorate.storage.backend import Backend
@@ -65,6 +67,9 @@ class Applier:
 
     def __init__(
         self,
+        loop: Loop,
+        stats: ServerStats,
+        slow: SlowLog,
         executor: Executor,
         proposals: Proposals,
         backend: Backend,
@@ -77,6 +82,9 @@ class Applier:
         auth_entries: AuthEntries,
     ) -> None:
         """`replay`: a cluster that stores nothing, as the newest snapshot describes it."""
+        self._loop = loop
+        self._stats = stats
+        self._slow = slow
         self._executor = executor
         self._proposals = proposals
         self._backend = backend
@@ -129,6 +137,7 @@ class Applier:
         """Apply entries in order. Their answers wait for `answer`. CorruptError: the member must stop."""
         proposals = self._proposals
         consistent = self.consistent_index
+        begin_ns = self._loop.monotonic_ns()
         for entry in entries:
             index = entry.index
             if index != self.applied_index + 1:
@@ -143,12 +152,18 @@ class Applier:
                     if self._auth.enabled or kind >= kinds.AUTH_FIRST:
                         self._executor.info = pending.info
                     if kind == kinds.COMPACTION:
-                        self._compact(pending)
+                        answer = self._compact(pending)
                     else:
+                        answer = self._answer_of(kind, pending.request)
                         self._dones.append(pending.done)
-                        self._answers.append(self._answer_of(kind, pending.request))
+                        self._answers.append(answer)
+                    end_ns = self._loop.monotonic_ns()
+                    self._note(kind, pending.request, answer, end_ns - begin_ns)
+                    if pending.begun_ns and end_ns - pending.begun_ns > TRACE_NS:
+                        self._slow.write(kind, pending.request, answer, pending.begun_ns, begin_ns, end_ns)
+                    begin_ns = end_ns
                 elif index > consistent:
-                    self._apply_foreign(data, index)
+                    begin_ns = self._apply_foreign(data, index, begin_ns)
                 else:
                     self._replay_membership(data, index)
             self.applied_index = index
@@ -156,6 +171,14 @@ class Applier:
             if index > consistent:
                 self.consistent_index = index
                 self.consistent_term = entry.term
+
+    def _note(self, kind: int, request: object, answer: object, took_ns: int) -> None:
+        """Count an applied entry; one that was slow or refused is said."""
+        refused = isinstance(answer, RpcError)
+        self._stats.applied(kind, not refused or answer is COMPACTED, took_ns)
+        if refused or took_ns > self._slow.warning_ns:
+            error = answer if isinstance(answer, RpcError) and answer is not COMPACTED else None
+            self._slow.entry(kind, request, answer if isinstance(answer, bytes) else b"", error, took_ns)
 
     def _answer_of(self, kind: int, request: object) -> object:
         try:
@@ -182,13 +205,14 @@ class Applier:
             elif isinstance(answer, RpcError):
                 done.fail(answer)
 
-    def _compact(self, pending: Pending) -> None:
+    def _compact(self, pending: Pending) -> object:
         """Compact for our own client; a physical answer waits until the old revisions are gone from the disk."""
         request = cast(CompactionRequest, pending.request)
         if not request.physical:
+            answer = self._answer_of(kinds.COMPACTION, request)
             self._dones.append(pending.done)
-            self._answers.append(self._answer_of(kinds.COMPACTION, request))
-            return
+            self._answers.append(answer)
+            return answer
         waiter = _PhysicalCompaction(self._backend, pending.done, self._executor.current_header())
         try:
             self._executor.compact(request, waiter.deleted)
@@ -196,19 +220,29 @@ class Applier:
             error.__traceback__ = None
             self._dones.append(pending.done)
             self._answers.append(error)
+            return error
+        return b""
 
-    def _apply_foreign(self, data: bytes, index: int) -> None:
-        """Apply an entry of another member, or of an earlier run; its request has passed every check that is ours."""
+    def _apply_foreign(self, data: bytes, index: int, begin_ns: int) -> int:
+        """Apply an entry of another member, or of an earlier run; its request has passed every check that is ours.
+
+        Returns when it was done.
+        """
         parsed = kinds.parse_entry(data, index)
+        answer: object = None
         if parsed.kind == kinds.V2:
             self._apply_v2(cast(Request, parsed.request), self._cluster, index)
-            return
-        if self._auth.enabled or parsed.kind >= kinds.AUTH_FIRST:
-            self._executor.info = AuthInfo(parsed.username, parsed.auth_revision)
-        try:
-            self._execute(parsed.kind, parsed.request, False)
-        except RpcError as error:
-            error.__traceback__ = None
+        else:
+            if self._auth.enabled or parsed.kind >= kinds.AUTH_FIRST:
+                self._executor.info = AuthInfo(parsed.username, parsed.auth_revision)
+            try:
+                self._execute(parsed.kind, parsed.request, False)
+            except RpcError as error:
+                error.__traceback__ = None
+                answer = error
+        end_ns = self._loop.monotonic_ns()
+        self._note(parsed.kind, parsed.request, answer, end_ns - begin_ns)
+        return end_ns
 
     def _execute(self, kind: int, request: object, answer: bool) -> bytes:
         executor = self._executor

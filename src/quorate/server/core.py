@@ -19,6 +19,7 @@ from quorate.auth.password import Passwords
 from quorate.auth.store import NOBODY, AuthInfo, AuthStore
 from quorate.errors import RpcError
 from quorate.lease.lessor import Lease
+from quorate.measure import format_duration
 from quorate.membership.member import Member, hex_id
 from quorate.ports import Completion
 from quorate.proto.rpc_pb2 import (
@@ -50,11 +51,13 @@ from quorate.server.permissions import Permissions
 from quorate.server.proposals import MAX_PENDING, Proposals
 from quorate.server.quota import Quota
 from quorate.server.reads import Read, Reads
+from quorate.server.slow import TRACE_NS, SlowLog
 from quorate.server.snapshots import MadeThen, Snapshots
 from quorate.server.stats import ServerStats
 from quorate.server.transfer import Transfers
 from quorate.server.turn import Turn, TurnEvents
 from quorate.server.txn import is_read_only, is_serializable
+from quorate.storage.snapfile import SaveTimes
 from quorate.storage.wal_record import WalSnapshot
 
 __all__ = ["Server", "ServerParts"]
@@ -80,6 +83,7 @@ class Server(TurnEvents):
         self._transport = parts.transport
         self.config = config
         self.cluster = parts.cluster
+        self.replay = parts.replay
         self.store = parts.store
         self.lessor = parts.lessor
         self.backend = parts.backend
@@ -116,7 +120,11 @@ class Server(TurnEvents):
             self.permissions,
         )
         self._proposals = Proposals(self._ids)
+        self._slow = SlowLog(parts.loop, parts.log, config.warning_apply_ns, self.stats)
         self._applier = Applier(
+            parts.loop,
+            self.stats,
+            self._slow,
             self._executor,
             self._proposals,
             parts.backend,
@@ -129,7 +137,8 @@ class Server(TurnEvents):
             AuthEntries(self.auth, self.tokens, self._executor.current_header),
         )
         ticks = max(1, config.request_timeout_ns // config.tick_ns)
-        self._reads = Reads(self._ids, ticks, max(1, READ_RETRY_NS // config.tick_ns), self.stats)
+        retry_ticks = max(1, READ_RETRY_NS // config.tick_ns)
+        self._reads = Reads(self._ids, ticks, retry_ticks, config.tick_ns, self.stats, parts.log)
         self._turn = Turn(
             parts.loop,
             parts.log,
@@ -203,6 +212,7 @@ class Server(TurnEvents):
             self._propose,
         )
         self._transfers = Transfers(parts.loop, config.request_timeout_ns, parts.cluster, parts.node, self._turn)
+        self._slow_read_ns = min(config.warning_apply_ns, TRACE_NS)
         self._ticks = 0
         self._tick_due_ns = 0
         self._advance_until_ns = 0
@@ -266,7 +276,7 @@ class Server(TurnEvents):
         self._ticks += 1
         late_ns = self.loop.monotonic_ns() - self._leasing.last_tick_ns
         if late_ns > 2 * self.config.tick_ns and self._turn.leading and len(self.cluster.members) > 1:
-            self.stats.heartbeat_send_failures_total += 1
+            self._heartbeats_late(late_ns)
         self._turn.tick()
         self._leasing.tick()
         self._members.expire()
@@ -284,6 +294,18 @@ class Server(TurnEvents):
         self._corruption.tick(self._turn.leading)
         if self.stopping:
             self._maybe_stop()
+
+    def _heartbeats_late(self, late_ns: int) -> None:
+        """A leader's loop came late: count it for each member that waits for the heartbeat."""
+        tick_ns = self.config.tick_ns
+        text = "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk"
+        for member_id in self.cluster.members:
+            if member_id != self.member_id:
+                self.stats.heartbeat_send_failures_total += 1
+                fields: dict[str, object] = {"to": f"{member_id:x}", "heartbeat-interval": format_duration(tick_ns)}
+                fields["expected-duration"] = format_duration(2 * tick_ns)
+                fields["exceeded-duration"] = format_duration(late_ns - 2 * tick_ns)
+                self.log.warn("etcdserver/raft.go", text, **fields)
 
     def _count_leaderless(self) -> None:
         if self._turn.leader != 0:
@@ -412,7 +434,8 @@ class Server(TurnEvents):
                     done.fail(who)
                     return
                 info = who
-            if self._proposals.add(kind, request, raw, done, self.config.max_request_bytes, info):
+            now_ns = self.loop.monotonic_ns()
+            if self._proposals.add(kind, request, raw, done, self.config.max_request_bytes, info, now_ns):
                 turn.schedule()
             else:
                 done.fail(errors.REQUEST_TOO_LARGE)
@@ -445,14 +468,14 @@ class Server(TurnEvents):
     def range(self, request: RangeRequest, done: Completion) -> None:
         """Read a range. The caller has checked the key and the sort options."""
         if request.serializable or self._reads_at_once():
-            self._answer_range(request, done)
+            self._answer_range(request, done, self.loop.monotonic_ns())
         else:
             self._gather(request, done, None)
 
     def read_only_txn(self, request: TxnRequest, serializable: bool, done: Completion) -> None:
         """Answer a transaction that only reads."""
         if serializable or self._reads_at_once():
-            self._answer_txn(request, done)
+            self._answer_txn(request, done, self.loop.monotonic_ns())
         else:
             self._gather(request, done, None)
 
@@ -468,7 +491,7 @@ class Server(TurnEvents):
         return turn.reads_at_once and self._applier.applied_index == turn.committed_index
 
     def _gather(self, request: object, done: Completion | None, then: Callable[[RpcError | None], None] | None) -> None:
-        read = Read(request, done, then, self._reads.tick)
+        read = Read(request, done, then, self._reads.tick, self.loop.monotonic_ns())
         if self.stopping:
             read.fail(errors.STOPPED)
             return
@@ -484,25 +507,31 @@ class Server(TurnEvents):
                 then(None)
             elif done is not None:
                 if isinstance(read.request, RangeRequest):
-                    self._answer_range(read.request, done)
+                    self._answer_range(read.request, done, read.begun_ns)
                 else:
-                    self._answer_txn(cast(TxnRequest, read.request), done)
+                    self._answer_txn(cast(TxnRequest, read.request), done, read.begun_ns)
 
-    def _answer_range(self, request: RangeRequest, done: Completion) -> None:
+    def _answer_range(self, request: RangeRequest, done: Completion, begun_ns: int) -> None:
         if self.auth.enabled:
             refused = self.read_refusal(done, request.key, request.range_end)
             if refused is not None:
                 done.fail(refused)
                 return
+        start_ns = self.loop.monotonic_ns()
         try:
             response = self._executor.range(request)
         except RpcError as error:
             error.__traceback__ = None
+            self.stats.failed_range_seconds.observe((self.loop.monotonic_ns() - start_ns) / 1e9)
             done.fail(error)
             return
+        end_ns = self.loop.monotonic_ns()
+        self.stats.range_seconds.observe((end_ns - start_ns) / 1e9)
+        if end_ns - begun_ns > self._slow_read_ns:
+            self._slow.read(request, response, None, begun_ns, start_ns)
         done.complete(response)
 
-    def _answer_txn(self, request: TxnRequest, done: Completion) -> None:
+    def _answer_txn(self, request: TxnRequest, done: Completion, begun_ns: int) -> None:
         if self.auth.enabled:
             who = self.access.who(done)
             refused = who if isinstance(who, RpcError) else self.permissions.txn_error(who, request)
@@ -511,12 +540,15 @@ class Server(TurnEvents):
             if refused is not None:
                 done.fail(refused)
                 return
+        start_ns = self.loop.monotonic_ns()
         try:
             response = self._executor.read_only_txn(request)
         except RpcError as error:
             error.__traceback__ = None
             done.fail(error)
             return
+        if self.loop.monotonic_ns() - begun_ns > self._slow_read_ns:
+            self._slow.read(request, response, None, begun_ns, start_ns)
         done.complete(response)
 
     # -- Who may do what, while authentication is enabled
@@ -637,6 +669,11 @@ class Server(TurnEvents):
     def consistent_index(self) -> int:
         """The last entry whose effects are complete in the backend's open transaction."""
         return self._applier.consistent_index
+
+    @property
+    def snapshot_times(self) -> SaveTimes:
+        """How long saving .snap files took."""
+        return self._snapshots.times
 
     @property
     def proposals_pending(self) -> int:

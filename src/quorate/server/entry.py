@@ -62,6 +62,8 @@ CLUSTER_MEMBER_ATTR_SET: Final = 1301
 DOWNGRADE_INFO_SET: Final = 1302
 DOWNGRADE_VERSION_TEST: Final = 9900
 
+NAMES: Final = {field.number: field.name for field in InternalRaftRequest.DESCRIPTOR.fields}
+
 _HEADER_FIELD: Final = 100
 _COUNTER_BITS: Final = 48
 _COUNTER_MASK: Final = (1 << _COUNTER_BITS) - 1

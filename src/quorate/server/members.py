@@ -384,4 +384,7 @@ class _Promoted:
         """The change was applied or refused."""
         if error is None:
             self._stats.learner_promote_successes += 1
+        else:
+            failures = self._stats.learner_promote_failures
+            failures[error.text] = failures.get(error.text, 0) + 1
         self._then(error)

@@ -28,7 +28,14 @@ class Pending:
     """One proposal: its parsed request, who waits for it, and whose it is."""
 
     def __init__(
-        self, kind: int, request: object, done: Completion, data: bytes, tick: int, info: AuthInfo = NOBODY
+        self,
+        kind: int,
+        request: object,
+        done: Completion,
+        data: bytes,
+        tick: int,
+        info: AuthInfo = NOBODY,
+        begun_ns: int = 0,
     ) -> None:
         self.kind = kind
         self.request = request
@@ -36,6 +43,7 @@ class Pending:
         self.data = data
         self.tick = tick
         self.info = info
+        self.begun_ns = begun_ns  # 0: nobody asks how long it took
 
 
 class Proposals:
@@ -53,14 +61,21 @@ class Proposals:
         return len(self._pending)
 
     def add(
-        self, kind: int, request: object, raw: bytes, done: Completion, max_bytes: int, info: AuthInfo = NOBODY
+        self,
+        kind: int,
+        request: object,
+        raw: bytes,
+        done: Completion,
+        max_bytes: int,
+        info: AuthInfo = NOBODY,
+        begun_ns: int = 0,
     ) -> bool:
         """Queue a proposal. False, and nothing is queued, when the entry would be longer than `max_bytes`."""
         suffix = self._ids.next_suffix()
         data = entry_data(kind, raw, suffix if info is NOBODY else info.header + suffix)
         if len(data) > max_bytes:
             return False
-        self._pending[suffix] = Pending(kind, request, done, data, self.tick, info)
+        self._pending[suffix] = Pending(kind, request, done, data, self.tick, info, begun_ns)
         self.queue.append(data)
         return True
 

@@ -10,11 +10,19 @@ Source: etcd server/etcdserver/v3_server.go, linearizableReadLoop.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from quorate.errors import LEADER_CHANGED, TIMEOUT, RpcError
-from quorate.ports import Completion
+from quorate.measure import format_duration
+from quorate.ports import Completion, Log
 from quorate.server.entry import RequestIds
 from quorate.server.stats import ServerStats
+
+_CALLER: Final = "etcdserver/v3_server.go"
+_TIMED_OUT: Final = "timed out waiting for read index response (local node might have slow network)"
+_OUT_OF_DATE: Final = (
+    "ignored out-of-date read index response; local node read indexes queueing up and waiting to be in sync with leader"
+)
 
 Then = Callable[[RpcError | None], None]
 
@@ -22,11 +30,14 @@ Then = Callable[[RpcError | None], None]
 class Read:
     """One waiting read: a request with its completion, or a callback."""
 
-    def __init__(self, request: object, done: Completion | None, then: Then | None, tick: int) -> None:
+    def __init__(
+        self, request: object, done: Completion | None, then: Then | None, tick: int, begun_ns: int = 0
+    ) -> None:
         self.request = request
         self.done = done
         self.then = then
         self.tick = tick
+        self.begun_ns = begun_ns
 
     def fail(self, error: RpcError) -> None:
         """Tell whoever waits that the read failed."""
@@ -39,7 +50,12 @@ class Read:
 class Reads:
     """The reads that wait, in three stages: gathered, asked (one batch), and confirmed but not yet applied."""
 
-    def __init__(self, ids: RequestIds, timeout_ticks: int, retry_ticks: int, stats: ServerStats) -> None:
+    def __init__(
+        self, ids: RequestIds, timeout_ticks: int, retry_ticks: int, tick_ns: int, stats: ServerStats, log: Log
+    ) -> None:
+        self._tick_ns = tick_ns
+        self._log = log
+        self._newest = b""  # the context asked last
         self._ids = ids
         self._stats = stats
         self._timeout_ticks = timeout_ticks
@@ -68,12 +84,17 @@ class Reads:
             self.gathered = []
             self._contexts = set()
             self._had_leader = leader != 0
-        elif not again and self.tick - self._asked_tick < self._retry_ticks:
-            return b""
+        elif not again:
+            if self.tick - self._asked_tick < self._retry_ticks:
+                return b""
+            fields: dict[str, object] = {"sent-request-id": int.from_bytes(self._newest, "big")}
+            fields["retry-timeout"] = format_duration(self._retry_ticks * self._tick_ns)
+            self._log.warn(_CALLER, "waiting for ReadIndex response took too long, retrying", **fields)
         self._asked_tick = self.tick
         self._had_leader = self._had_leader or leader != 0
         context = self._ids.next_id().to_bytes(8, "big")
         self._contexts.add(context)
+        self._newest = context
         return context
 
     def confirm(self, context: bytes, index: int) -> None:
@@ -84,6 +105,9 @@ class Reads:
             self._contexts = set()
         else:
             self._stats.slow_read_indexes_total += 1
+            fields: dict[str, object] = {"sent-request-id": int.from_bytes(self._newest, "big")}
+            fields["received-request-id"] = int.from_bytes(context, "big")
+            self._log.warn(_CALLER, _OUT_OF_DATE, **fields)
 
     def confirm_all(self, index: int) -> None:
         """Let every read that waits run at this index: the word of a sole voter."""
@@ -118,6 +142,10 @@ class Reads:
         expired = [read for read in self._asked if read.tick <= oldest_tick]
         expired += [read for read in self.gathered if read.tick <= oldest_tick]
         if expired:
+            if self._asked and self._had_leader:
+                self._stats.slow_read_indexes_total += 1
+                took = format_duration(self._timeout_ticks * self._tick_ns)
+                self._log.warn(_CALLER, _TIMED_OUT, timeout=took)
             self._asked = [read for read in self._asked if read.tick > oldest_tick]
             self.gathered = [read for read in self.gathered if read.tick > oldest_tick]
             self._fail(expired, TIMEOUT)

@@ -61,7 +61,9 @@ class _Record:
         snapshot: Snapshot,
         state: HardState | None,
         entries: list[Entry],
+        times: snapfile.SaveTimes,
     ) -> None:
+        self._times = times
         self._disk = disk
         self._directory = directory
         self._wal = wal
@@ -73,7 +75,7 @@ class _Record:
     def run(self) -> object:
         """Do it."""
         snapshot = self._snapshot
-        snapfile.save(self._disk, self._directory, snapshot, self._log)
+        snapfile.save(self._disk, self._directory, snapshot, self._log, self._times)
         self._wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
         self._wal.save(self._state, self._entries)
         self._wal.sync()
@@ -125,6 +127,7 @@ class Snapshots:
         self._sending = 0  # to followers; the log is not compacted under them
         self._incoming = Snapshot()  # from the leader, while it is installed
         self.installs = 0  # under way
+        self.times = snapfile.SaveTimes(loop.monotonic_ns)
 
     def applied(self) -> None:
         """Take a snapshot when enough entries have been applied since the last one."""
@@ -152,7 +155,7 @@ class Snapshots:
         """In the storage thread: the file, and away with databases that an older snapshot came with."""
         snapshot: Snapshot = self._snapshot
         directory = self._config.snap_dir
-        snapfile.save(self._disk, directory, snapshot, self._log)
+        snapfile.save(self._disk, directory, snapshot, self._log, self.times)
         snapfile.release_snap_dbs(self._disk, directory, snapshot.index, self._log)
         return None
 
@@ -179,7 +182,7 @@ class Snapshots:
         """Give a snapshot of the state as applied, and the view that belongs to it; `released` must follow."""
         self._sending += 1
         self._wanted.append(then)
-        self._backend.read_view(self._viewed)
+        self._backend.snapshot_view(self._viewed)
 
     def before_commit(self) -> None:
         """A commit begins: views that were asked for before will show exactly the present state."""
@@ -214,7 +217,7 @@ class Snapshots:
         self._log.info(_CALLER, "applying snapshot", **fields)
         self._incoming = snapshot
         directory = self._config.snap_dir
-        record = _Record(self._disk, directory, self._wal, self._log, snapshot, state, entries)
+        record = _Record(self._disk, directory, self._wal, self._log, snapshot, state, entries, self.times)
         self._loop.work(record.run, self._recorded_received)
 
     def _recorded_received(self, _result: object, error: BaseException | None) -> None:

@@ -25,5 +25,17 @@ class ServerStats:
         self.entries_total = 0
         self.syncs_inline_total = 0
         self.syncs_worker_total = 0
-        self.apply_duration_seconds = Histogram(APPLY_SECONDS)
-        """One observation a batch of entries, not one an entry."""
+        self.learner_promote_failures: dict[str, int] = {}  # by the error's text
+        self.applies: dict[int, Histogram] = {}
+        """How long entries took to be applied, by 2 * kind of request + whether it succeeded (see `applied`)."""
+
+        self.range_seconds = Histogram(APPLY_SECONDS)
+        self.failed_range_seconds = Histogram(APPLY_SECONDS)
+
+    def applied(self, kind: int, success: bool, took_ns: int) -> None:
+        """Count one applied entry."""
+        key = kind * 2 + success
+        histogram = self.applies.get(key)
+        if histogram is None:
+            histogram = self.applies[key] = Histogram(APPLY_SECONDS)
+        histogram.observe(took_ns / 1e9)

@@ -353,20 +353,8 @@ class Turn:
         return rest
 
     def _apply(self, entries: list[Entry]) -> None:
-        start_ns = self._loop.monotonic_ns()
         applier = self._applier
         applier.apply(entries)
-        took_ns = self._loop.monotonic_ns() - start_ns
-        stats = self._stats
-        stats.apply_duration_seconds.observe(took_ns / 1e9)
-        if took_ns > self._config.warning_apply_ns:
-            stats.slow_apply_total += 1
-            fields: dict[str, object] = {
-                "took": f"{took_ns / 1e6:.6f}ms",
-                "expected-duration": f"{self._config.warning_apply_ns / 1e6:g}ms",
-                "entries": len(entries),
-            }
-            self._log.warn("txn/util.go", "apply request took too long", **fields)
         if self.committed_index < applier.applied_index:
             self.committed_index = applier.applied_index
         applier.answer()

@@ -21,11 +21,11 @@ from collections.abc import Callable
 from typing import Final
 
 from quorate.errors import CorruptError
-from quorate.measure import DEFRAG_SECONDS, DISK_SECONDS, Histogram
+from quorate.measure import DEFRAG_SECONDS, DISK_SECONDS, HASH_SECONDS, SNAPSHOT_SECONDS, Histogram
 from quorate.ports import Disk, File, Log, Loop, Timer
 from quorate.storage.batch import Batch, merge, overlay
 from quorate.storage.bolt.db import Db
-from quorate.storage.bolt.tx import Commit, ReadTx
+from quorate.storage.bolt.tx import Commit, ReadTx, WriteTx
 from quorate.storage.defrag import Defragmentation
 from quorate.storage.purge import Eraser
 from quorate.storage.quiet import QuietDisk
@@ -58,8 +58,10 @@ class BackendOptions:
 class Backend:
     """An open database. Keys and values are bytes; reads see every write at once.
 
-    For the metrics: `commit_seconds` is a whole commit, `spill_seconds` its part on the loop and `write_seconds` that
-    in the storage thread; `defrag_seconds`, `defragmenting`, `commits`, `open_read_txs`.
+    For the metrics: `commit_seconds` is a whole commit, `rebalance_seconds` (changing the trees) and `spill_seconds`
+    (building pages) its parts on the loop and `write_seconds` that in the storage thread; `hash_seconds`,
+    `snapshot_seconds` (how long a `snapshot_view` was open), `defrag_seconds`, `defragmenting`, `commits`,
+    `open_read_txs`.
     """
 
     def __init__(self, loop: Loop, disk: Disk, path: str, log: Log, options: BackendOptions | None = None) -> None:
@@ -68,9 +70,12 @@ class Backend:
         self.path: str = path
         self.commits: int = 0
         self.commit_seconds: Histogram = Histogram(DISK_SECONDS)
+        self.rebalance_seconds: Histogram = Histogram(DISK_SECONDS)
         self.spill_seconds: Histogram = Histogram(DISK_SECONDS)
         self.write_seconds: Histogram = Histogram(DISK_SECONDS)
         self.defrag_seconds: Histogram = Histogram(DEFRAG_SECONDS)
+        self.hash_seconds: Histogram = Histogram(HASH_SECONDS)
+        self.snapshot_seconds: Histogram = Histogram(SNAPSHOT_SECONDS)
         self.options: BackendOptions = BackendOptions() if options is None else options
         self._loop: Loop = loop
         self._disk: Disk = disk
@@ -171,9 +176,13 @@ class Backend:
         self._views.append(done)
         self._request()
 
+    def snapshot_view(self, done: Callable[[ReadView], None]) -> None:
+        """Give a view as `read_view` does, to send the whole database: how long it stays open is measured."""
+        self.read_view(_SnapshotView(self._loop, self.snapshot_seconds, done).give)
+
     def hash(self, done: Callable[[int], None]) -> None:
         """Commit, then hash all buckets in slices, and call `done` (Maintenance.Hash)."""
-        self.read_view(_HashRun(self._loop, done).start)
+        self.read_view(_HashRun(self._loop, self.hash_seconds, done).start)
 
     def size(self) -> int:
         """Return the bytes allocated in the file."""
@@ -256,10 +265,13 @@ class Backend:
         self._pending = 0
         if self._defrag is not None:
             self._defrag.note(batch)
-        commit = fill(self._db, batch)
+        tx = fill(self._db, batch)
+        filled_ns = self._loop.monotonic_ns()
+        commit = tx.prepare()
         self._commit = commit
         self._prepared_ns = self._loop.monotonic_ns()
-        self.spill_seconds.observe((self._prepared_ns - self._began_ns) / 1e9)
+        self.rebalance_seconds.observe((filled_ns - self._began_ns) / 1e9)
+        self.spill_seconds.observe((self._prepared_ns - filled_ns) / 1e9)
         return commit
 
     def _written(self, _result: object, error: BaseException | None) -> None:
@@ -484,11 +496,32 @@ def _nothing() -> None:
     """Nobody waits."""
 
 
+class _SnapshotView:
+    """Measures how long a view is open."""
+
+    def __init__(self, loop: Loop, seconds: Histogram, done: Callable[[ReadView], None]) -> None:
+        self._loop: Loop = loop
+        self._seconds: Histogram = seconds
+        self._done: Callable[[ReadView], None] = done
+        self._began_ns: int = 0
+
+    def give(self, view: ReadView) -> None:
+        """Hand the view on."""
+        self._began_ns = self._loop.monotonic_ns()
+        view.on_close = self._closed
+        self._done(view)
+
+    def _closed(self) -> None:
+        self._seconds.observe((self._loop.monotonic_ns() - self._began_ns) / 1e9)
+
+
 class _HashRun:
     """A hash in slices."""
 
-    def __init__(self, loop: Loop, done: Callable[[int], None]) -> None:
+    def __init__(self, loop: Loop, seconds: Histogram, done: Callable[[int], None]) -> None:
         self._loop: Loop = loop
+        self._seconds: Histogram = seconds
+        self._began_ns: int = loop.monotonic_ns()
         self._done: Callable[[int], None] = done
         self._view: ReadView | None = None
         self._hash: ViewHash | None = None
@@ -507,6 +540,7 @@ class _HashRun:
             for _ in range(_HASH_PAGES):
                 if job.step():
                     view.close()
+                    self._seconds.observe((self._loop.monotonic_ns() - self._began_ns) / 1e9)
                     self._done(job.value)
                     return
         except CorruptError as error:
@@ -515,8 +549,8 @@ class _HashRun:
         self._loop.soon(self._run)
 
 
-def fill(db: Db, batch: Batch) -> Commit:
-    """Put a batch into a new write transaction and prepare it. Raises CorruptError, ValueError."""
+def fill(db: Db, batch: Batch) -> WriteTx:
+    """Put a batch into a new write transaction. Raises CorruptError, ValueError."""
     tx = db.begin_write()
     for name in batch.created:
         tx.create_bucket(name)
@@ -539,7 +573,7 @@ def fill(db: Db, batch: Batch) -> Commit:
                 appended.append(key)
                 values.append(value)
         bucket.append(appended, values)
-    return tx.prepare()
+    return tx
 
 
 def _open_db(disk: Disk, path: str, log: Log, unsafe_no_fsync: bool) -> Db:

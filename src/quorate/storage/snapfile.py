@@ -12,10 +12,12 @@ record enters the write-ahead log: only a snapshot that the log knows counts. On
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import google_crc32c
 
+from quorate.measure import DISK_SECONDS, Histogram
 from quorate.ports import Disk, Log
 from quorate.raft.codec import Reader, decode_snapshot, encode_snapshot, varint
 from quorate.raft.types import Snapshot
@@ -66,15 +68,36 @@ def decode_snap(content: bytes) -> Snapshot:
     return decode_snapshot(data)
 
 
-def save(disk: Disk, directory: str, snapshot: Snapshot, log: Log) -> str:
+class SaveTimes:
+    """How long saving took, for the metrics. Counted in the thread that saves."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self.clock = clock
+        self.marshal_seconds: Histogram = Histogram(DISK_SECONDS)
+        self.fsync_seconds: Histogram = Histogram(DISK_SECONDS)
+        self.total_seconds: Histogram = Histogram(DISK_SECONDS)
+
+    def observe(self, histogram: Histogram, since_ns: int) -> int:
+        """Count the time since then and return the present one."""
+        now_ns = self.clock()
+        histogram.observe((now_ns - since_ns) / 1e9)
+        return now_ns
+
+
+def save(disk: Disk, directory: str, snapshot: Snapshot, log: Log, times: SaveTimes | None = None) -> str:
     """Write a snapshot's file, durably, and return its path. Raises OSError, leaving no file behind if it can."""
     path = f"{directory}/{snap_name(snapshot.term, snapshot.index)}"
+    began_ns = mark_ns = 0 if times is None else times.clock()
     content = encode_snap(snapshot)
+    if times is not None:
+        mark_ns = times.observe(times.marshal_seconds, began_ns)
     file = disk.open(path, create=True, mode=0o666)
     try:
         file.truncate(0)
         file.write_at(content, 0)
         file.sync()
+        if times is not None:
+            times.observe(times.fsync_seconds, mark_ns)
         disk.sync_dir(directory)
     except OSError as error:
         log.warn(_CALLER, "failed to write a snap file", path=path, error=str(error))
@@ -82,6 +105,8 @@ def save(disk: Disk, directory: str, snapshot: Snapshot, log: Log) -> str:
         raise
     finally:
         file.close()
+    if times is not None:
+        times.observe(times.total_seconds, began_ns)
     return path
 
 

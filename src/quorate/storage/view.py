@@ -24,6 +24,7 @@ class ReadView:
     def __init__(self, tx: ReadTx, closed: Callable[[], None]) -> None:
         self._tx: ReadTx = tx
         self._closed: Callable[[], None] | None = closed
+        self.on_close: Callable[[], None] | None = None
 
     @property
     def size(self) -> int:
@@ -83,6 +84,8 @@ class ReadView:
         if closed is not None:
             self._tx.close()
             closed()
+            if self.on_close is not None:
+                self.on_close()
 
 
 class ViewHash:

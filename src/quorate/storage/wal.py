@@ -70,12 +70,13 @@ class WalOptions:
 class Wal:
     """An open log. Made by `create` and `open`.
 
-    `fsync_seconds` and `bytes_written` are for the metrics.
+    `fsync_seconds`, `write_seconds` (a batch of records) and `bytes_written` are for the metrics.
     """
 
     def __init__(self, disk: Disk, path: str, metadata: bytes, log: Log, options: WalOptions) -> None:
         self.path: str = path
         self.fsync_seconds: Histogram = Histogram(DISK_SECONDS)
+        self.write_seconds: Histogram = Histogram(DISK_SECONDS)
         self.bytes_written: int = 0
         self.cut_due: bool = False
         self._disk: Disk = disk
@@ -256,9 +257,12 @@ class Wal:
         size = self._framer.size
         if size == 0:
             return
+        clock = self._options.clock
+        start = clock()
         self._failed = True  # until proved otherwise
         self._segments[-1].write_at(self._framer.take(), self._offset)
         self._failed = False
+        self.write_seconds.observe((clock() - start) / 1e9)
         self._offset += size
         self.bytes_written += size
         if self._offset >= self._options.segment_bytes:

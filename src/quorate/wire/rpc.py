@@ -7,10 +7,14 @@ headers or connections; the transport never sees a service's messages.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from quorate.measure import Histogram
 from quorate.ports import Completion
+
+NEVER_NS: Final = 1 << 62
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -61,6 +65,25 @@ class ServerCall(Completion):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class CallObserver:
+    """Who is told about calls: of all when they begin and end (`Method.traced`), or of slow unary ones at their end."""
+
+    def began(self, call: ServerCall, method: Method) -> None:
+        """Its first message, or its headers if it is a stream, have come. `call.path` and `metadata` may be asked."""
+        raise NotImplementedError
+
+    def ended(self, call: ServerCall, method: Method, code: int, took_ns: int) -> None:
+        """The service has answered, or the client has gone."""
+        raise NotImplementedError
+
+    def slow(
+        self, call: ServerCall, method: Method, request: bytes, response: bytes | None, code: int, took_ns: int
+    ) -> None:
+        """A unary call took longer than `Method.slow_ns`; `response` is None when it failed."""
+        raise NotImplementedError
+
+
 UnaryHandler = Callable[[ServerCall, bytes], None]
 StreamHandler = Callable[[ServerCall], None]
 
@@ -68,7 +91,8 @@ StreamHandler = Callable[[ServerCall], None]
 class Method:
     """One method of a service: either `unary` or `stream` is set.
 
-    The four counts are what the metrics grpc_server_{started,handled,msg_received,msg_sent}_total report.
+    The four counts are what the metrics grpc_server_{started,handled,msg_received,msg_sent}_total report; `seconds` is
+    grpc_server_handling_seconds if that is wanted. `broken` counts streams that the client's bytes ended.
     """
 
     def __init__(self, path: bytes, kind: str, unary: UnaryHandler | None, stream: StreamHandler | None) -> None:
@@ -80,6 +104,11 @@ class Method:
         self.received = 0
         self.sent = 0
         self.handled = [0] * 17  # by status code
+        self.broken = 0
+        self.seconds: Histogram | None = None
+        self.slow_ns = NEVER_NS
+        self.traced = False
+        self.observer: CallObserver | None = None
 
 
 class Router:

@@ -83,6 +83,8 @@ class ServerStream(GrpcStream):
 
     def broken(self, error: RpcError) -> None:
         """End the call with an error that the service did not cause."""
+        if self.method.stream is not None and error.code != errors.DEADLINE_EXCEEDED:
+            self.method.broken += 1
         self._lose(error.code)
         self.end(error)
 
@@ -101,7 +103,7 @@ class ServerStream(GrpcStream):
             return
         call.ended = True
         self.call = None
-        self.method.handled[code] += 1
+        call.note_end(code, None)
         on_end = call.on_end
         call.clear()
         if on_end is not None:
@@ -144,6 +146,22 @@ class Http2Call(ServerCall):
         self.on_end = None
         self.on_drain = None
         self._stream = stream
+        self.request = b""  # of a unary call
+        self.start_ns = stream.server.clock()
+
+    def note_end(self, code: int, response: bytes | None) -> None:
+        """Count how the call ended and how long it took, and tell whoever wants to know."""
+        method = self._stream.method
+        method.handled[code] += 1
+        took_ns = self._stream.server.clock() - self.start_ns
+        if method.seconds is not None:
+            method.seconds.observe(took_ns / 1e9)
+        observer = method.observer
+        if observer is not None:
+            if method.traced:
+                observer.ended(self, method, code, took_ns)
+            if took_ns > method.slow_ns:
+                observer.slow(self, method, self.request, response, code, took_ns)
 
     def metadata(self, name: bytes) -> bytes | None:
         """Return the first value of a request header."""
@@ -165,7 +183,7 @@ class Http2Call(ServerCall):
         stream = self._stream
         method = stream.method
         method.sent += 1
-        method.handled[0] += 1
+        self.note_end(0, response)
         stream.call = None
         stream.server.reply(stream, response)
         if self.on_end is not None or method.unary is None:
@@ -177,7 +195,7 @@ class Http2Call(ServerCall):
             return
         self.ended = True
         stream = self._stream
-        stream.method.handled[error.code] += 1
+        self.note_end(error.code, None)
         stream.call = None
         stream.end(error)
         self.clear()
@@ -198,7 +216,7 @@ class Http2Call(ServerCall):
             return
         self.ended = True
         stream = self._stream
-        stream.method.handled[0] += 1
+        self.note_end(0, b"")
         stream.call = None
         stream.begin()
         stream.end(None)
@@ -306,6 +324,8 @@ class ServerConnection(Connection):
             call = Http2Call(stream)
             stream.call = call
             method.started += 1
+            if method.traced and method.observer is not None:
+                method.observer.began(call, method)
             try:
                 method.stream(call)
             except Exception as error:
@@ -342,9 +362,13 @@ class ServerConnection(Connection):
     def dispatch(self, stream: ServerStream, message: bytes) -> None:
         """Call a unary method, now or when replies have been read."""
         call = Http2Call(stream)
+        call.request = message
         stream.call = call
-        stream.method.started += 1
-        stream.method.received += 1
+        method = stream.method
+        method.started += 1
+        method.received += 1
+        if method.traced and method.observer is not None:
+            method.observer.began(call, method)
         if self.queued_bytes > self.limits.max_queued_bytes:
             if not self.hold(stream, len(message)):
                 stream.broken(grpc.OUT_OF_BUDGET)
