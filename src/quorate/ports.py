@@ -25,6 +25,14 @@ class Completion:
         """Take the error that ends the request."""
         raise NotImplementedError
 
+    def crowded(self) -> bool:
+        """Tell whether so much waits to be read by clients that nothing large should be sent to them now."""
+        return False
+
+    def put_off(self) -> bool:
+        """When it is crowded, let the request come anew later, as if it had not been made; True when that was done."""
+        return False
+
     # Who asks. A completion that says nothing of it is nobody's.
 
     def metadata(self, name: bytes) -> bytes | None:  # noqa: ARG002

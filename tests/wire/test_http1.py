@@ -57,7 +57,10 @@ class Rig:
 
     def send(self, data):
         self.conn.receive(data)
-        return self.conn.take_output()
+        output = self.conn.take_output()
+        while self.conn.has_output():
+            output += self.conn.take_output()
+        return output
 
     def wait(self, seconds):
         self.clock.now_ns += seconds * SECOND
@@ -135,6 +138,19 @@ def test_thousands_of_pipelined_requests_do_not_nest():
     assert rig.send(get("/") * 3000).count(b"HTTP/1.1 200") == 3000
 
 
+def test_a_client_that_does_not_read_gets_one_reply_of_those_it_asked_for():
+    rig = Rig()
+    rig.conn.receive(get("/") * 3000)
+    assert len(rig.handler.seen) == 1
+    rig.conn.receive(get("/") * 10)
+    assert rig.conn.reading_paused
+    rig.conn.take_output()
+    assert len(rig.handler.seen) == 2
+    rig.conn.receive_eof()
+    assert rig.send(b"").count(b"HTTP/1.1 200") == 3009
+    assert rig.conn.closed
+
+
 def test_a_late_reply_holds_the_next_request_back():
     rig = Rig()
     assert rig.send(get("/later") + get("/a")) == b""
@@ -142,7 +158,7 @@ def test_a_late_reply_holds_the_next_request_back():
     assert rig.send(get("/b")) == b""
     assert rig.conn.reading_paused
     rig.handler.kept[0].respond(404, [], b"late")
-    out = rig.conn.take_output()
+    out = rig.send(b"")
     assert not rig.conn.reading_paused
     assert out.index(b"late") < out.index(b"you said")
     assert out.count(b"HTTP/1.1 ") == 3

@@ -107,8 +107,11 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
     raise ValueError("truncated or overlong varint")
 
 
-def _skip(data: bytes, at: int, wire_type: int) -> int:
+def _skip(data: bytes, at: int, tag: int) -> int:
     """Return the offset behind an unknown field's content."""
+    wire_type = tag & 7
+    if tag >> 3 == 0:
+        raise ValueError("field number 0")
     if wire_type == 0:
         return read_varint(data, at)[1]
     if wire_type == 1:
@@ -152,7 +155,9 @@ def key_value_fields(data: bytes) -> tuple[bytes, int, int, int, bytes, int]:
                 lease -= 1 << 64
         else:
             full_tag, at = read_varint(data, at - 1)
-            at = _skip(data, at, full_tag & 7)
+            if full_tag <= 0x30 and tag >= 0x80:
+                raise ValueError("overlong tag")
+            at = _skip(data, at, full_tag)
     if at != size:
         raise ValueError("field runs past the end of the KeyValue")
     return key, create, mod, version, value, lease
@@ -183,7 +188,7 @@ def without_value(data: bytes) -> bytes:
     while at < size:
         start = at
         tag, at = read_varint(data, at)
-        at = _skip(data, at, tag & 7)
+        at = _skip(data, at, tag)
         if at > size:
             raise ValueError("field runs past the end of the KeyValue")
         if tag == 0x2A:
@@ -213,7 +218,7 @@ def decode_event(data: bytes) -> tuple[bool, bytes, bytes | None]:
                 prev = data[at : at + length]
             at += length
         else:
-            at = _skip(data, at, tag & 7)
+            at = _skip(data, at, tag)
     if at != size:
         raise ValueError("field runs past the end of the Event")
     return deleted, record, prev

@@ -125,6 +125,10 @@ class Reads:
             ready += self._confirmed.pop(0)[1]
         return ready
 
+    def put_back(self, reads: list[Read]) -> None:
+        """Let reads that might run run next time."""
+        self._confirmed.insert(0, (0, reads))
+
     def leader_changed(self) -> None:
         """Another leader than the one that was asked: its answer would prove nothing.
 

@@ -257,6 +257,8 @@ class _Replay:
                     f"slice bounds out of range, snapshot[Index: {start}, Term: {self._start.term}], "
                     f"current entry[Index: {entry.index}, Term: {entry.term}], len(ents): {len(self.entries)}"
                 )
+            if place > 0 and entry.term < self.entries[place - 1].term:
+                raise self._reader.corrupt(f"entry {entry.index} of term {entry.term} follows a newer one")
             if place < len(self.entries):
                 del self.entries[place:]
             self.entries.append(entry)

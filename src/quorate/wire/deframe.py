@@ -12,8 +12,8 @@ from quorate.wire.http2 import Connection
 class GrpcStream(Stream):
     """Cuts the DATA of a stream into messages.
 
-    A message that arrives as one frame is cut out of the received bytes in place. Otherwise the pieces are kept and
-    joined once the prefix, and then once the whole message, is there: linear however the bytes come.
+    A message that arrives as one frame is cut out of the received bytes in place. Otherwise the pieces gather in a
+    buffer until the prefix, and then the whole message, is there: linear in time and memory however the bytes come.
     """
 
     def __init__(self, conn: Connection, stream_id: int, max_message_bytes: int) -> None:
@@ -21,7 +21,7 @@ class GrpcStream(Stream):
         self.conn = conn
         self.gzip = False  # messages with the compressed flag are gzip; else they are an error
         self._max_message_bytes = max_message_bytes
-        self._parts: list[bytes] | None = None
+        self._buffer: bytearray | None = None
         self._need = PREFIX_BYTES
 
     def message(self, message: bytes) -> None:
@@ -55,22 +55,23 @@ class GrpcStream(Stream):
                 self.half_closed()
 
     def _assemble(self, chunk: bytes) -> None:
-        parts = self._parts
-        if parts is None:
-            parts = []
-            self._parts = parts
-        parts.append(chunk)
+        buffer = self._buffer
+        if buffer is None:
+            buffer = bytearray()
+            self._buffer = buffer
+        buffer += chunk
         if not self.conn.hold(self, len(chunk)):
+            self._buffer = None
             self.broken(grpc.OUT_OF_BUDGET)
             return
         if self.held < self._need:
             return
-        data = b"".join(parts)
-        self._parts = None
+        data = bytes(buffer)
+        self._buffer = None
         self.conn.release(self)
         at = self._cut(data)
         if 0 <= at < len(data) and not self.done:
-            self._parts = [data[at:]]
+            self._buffer = bytearray(data[at:])
             self.conn.hold(self, len(data) - at)
 
     def _cut(self, data: bytes) -> int:

@@ -15,7 +15,7 @@ from collections import deque
 
 from quorate.wire import frames
 from quorate.wire.endpoint import Endpoint
-from quorate.wire.frames import Http2Error, Limits
+from quorate.wire.frames import Http2Error, Limits, TransportStats
 
 
 class Stream:
@@ -53,17 +53,27 @@ class Stream:
     def drained(self) -> None:
         """Nothing is queued any more."""
 
+    def serve(self, message: bytes) -> None:
+        """Serve a whole request; see Connection.when_free."""
+        raise NotImplementedError
+
+    def unaffordable(self) -> None:
+        """End it: a whole request cannot be served now, and cannot wait either."""
+        raise NotImplementedError
+
 
 class Outbox(Endpoint):
     """The outgoing half of a connection."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, stats: TransportStats) -> None:
         super().__init__()
         self.limits = limits
+        self.stats = stats
         self.send_window = frames.DEFAULT_WINDOW
         self.peer_window = frames.DEFAULT_WINDOW
         self.peer_frame_bytes = frames.DEFAULT_FRAME_SIZE
         self.queued_bytes = 0  # over all streams
+        self.moved = False  # something queued has gone out; the connection watches that it does now and then
         self.out_bytes = 0
         self.sent_frames = 0  # HEADERS and DATA frames of replies
         self._high = limits.output_high_bytes
@@ -89,6 +99,13 @@ class Outbox(Endpoint):
     def backlog(self) -> int:
         """Return how many bytes wait to be sent, in the output and in all streams."""
         return self.out_bytes + self.queued_bytes
+
+    def crowded(self) -> bool:
+        """Tell whether so much waits to be read, here or on all connections, that nothing large may be added."""
+        limits = self.limits
+        return (
+            self.queued_bytes > limits.max_queued_bytes or self.stats.queued_bytes > limits.max_total_queued_bytes
+        )
 
     def put(self, frame: bytes) -> None:
         """Queue whole frames for the next write."""
@@ -133,6 +150,7 @@ class Outbox(Endpoint):
         queue.append(piece)
         stream.queued += size
         self.queued_bytes += size
+        self.stats.queued_bytes += size
         self.enroll(stream)
         self.pump()
 
@@ -192,6 +210,8 @@ class Outbox(Endpoint):
             room -= left
         stream.queued -= size
         self.queued_bytes -= size
+        self.stats.queued_bytes -= size
+        self.moved = True
         stream.send_window -= size
         self.send_window -= size
         self.sent_frames += 1
@@ -201,5 +221,6 @@ class Outbox(Endpoint):
         """Drop what a stream has queued."""
         if stream.queued:
             self.queued_bytes -= stream.queued
+            self.stats.queued_bytes -= stream.queued
             stream.queued = 0
         stream.queue = None

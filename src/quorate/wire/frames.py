@@ -125,6 +125,12 @@ class Limits:
         self.output_high_bytes = 1 << 20  # DATA beyond this waits in the streams' own queues
         self.max_control_bytes = 256 << 10  # queued output that a peer who does not read has provoked by control frames
         self.max_queued_bytes = 64 << 20  # above this, further requests of the connection wait unserved
+        # The same over all connections of a listener: who has more than its share then waits, or is cut off.
+        self.max_total_held_bytes = 1 << 30
+        self.max_total_queued_bytes = 512 << 20
+        self.share_bytes = 1 << 20
+        self.stall_ns = 10 * SECOND_NS  # how long a client may take nothing of what is queued, when too much is
+        self.slice_ns = 20_000_000  # after so long, further requests of a connection wait for the next turn
         self.reset_burst = 1000  # streams that the client resets before their answer
         self.resets_per_second = 200
         self.control_burst = 4096  # SETTINGS, PING, PRIORITY, RST_STREAM, WINDOW_UPDATE, empty DATA, unknown frames
@@ -146,6 +152,8 @@ class TransportStats:
     def __init__(self) -> None:
         self.received_bytes = 0
         self.sent_bytes = 0
+        self.held_bytes = 0  # half-received messages and bodies
+        self.queued_bytes = 0  # what waits for windows and sockets
         self.connections = 0
         self.goaways = 0  # connections that we ended for a violation
         self.handler_errors = 0

@@ -1,7 +1,8 @@
 """HTTP/1.1 on the server's side, on top of h11: requests to a handler, one at a time, over a kept-alive connection.
 
 h11 parses and frames; this adds limits of header and body, time limits, streamed bodies both ways and `drain`. Bytes of
-a pipelined next request are kept back, and the socket is left unread, until the reply before it is complete.
+a pipelined next request are kept back, and the socket is left unread, until the reply before it is complete and taken:
+so a client gets one reply a turn, and none while it does not read.
 
 Left out: upgrades (a request for h2c or a websocket is answered as a plain one).
 """
@@ -46,7 +47,8 @@ class Http1Connection(Endpoint):
         self._draining = False
         self._eof = False
         self._parsing = False
-        self._kept: list[bytes] = []  # bytes that came while a reply was under way
+        self._unread = False  # a reply is complete and not yet taken: the next request waits
+        self._kept: list[bytes] = []  # bytes that came while a reply was under way or not taken
         self._out: list[bytes] = []
         self._request: HttpRequest | None = None
         self._reply: Http1Reply | None = None
@@ -58,7 +60,7 @@ class Http1Connection(Endpoint):
         """Take bytes from the client."""
         if self.closed:
             return
-        if self._state == ANSWERING:
+        if self._state == ANSWERING or self._unread:
             self._kept.append(data)
             self._pause(True)
             return
@@ -68,7 +70,7 @@ class Http1Connection(Endpoint):
     def receive_eof(self) -> None:
         """The client sends no more: a plain reply is still completed, a streamed one has lost its reader."""
         self._eof = True
-        if self.closed:
+        if self.closed or self._unread:
             return
         if self._state != ANSWERING or (self._reply is not None and self._reply.started):
             self._shut("")
@@ -86,6 +88,9 @@ class Http1Connection(Endpoint):
         reply = self._reply
         if data and reply is not None and reply.on_drain is not None:
             reply.on_drain()
+        if self._unread and not self.closed:
+            self._unread = False
+            self._go_on()
         return data
 
     def has_output(self) -> bool:
@@ -140,6 +145,8 @@ class Http1Connection(Endpoint):
                 # Replies made at once are followed up here and not in `send_end`, where each would nest one deeper.
                 if self._state == ANSWERING and self._request is None and not self.closed:
                     self._next()
+                    if self._unread:
+                        return
             elif isinstance(event, h11.ConnectionClosed):
                 self._shut("")
             else:  # NEED_DATA or PAUSED
@@ -265,12 +272,17 @@ class Http1Connection(Endpoint):
         self._reply = None
         if self._state == ANSWERING and not self._parsing and not self.closed:
             self._next()
-            kept = b"".join(self._kept)
-            self._kept = []
-            if not self.closed:
-                self._pause(False)
-                # What h11 has buffered and what was kept back may be the next request already.
-                self._feed(kept)
+            if not self._unread and not self.closed:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what h11 has buffered and what was kept back: it may be the next request already."""
+        kept = b"".join(self._kept)
+        self._kept = []
+        self._pause(False)
+        self._feed(kept)
+        if self._eof and not self._unread and self._state != ANSWERING:
+            self._shut("")
 
     def _send(self, event: h11.Event) -> None:
         try:
@@ -282,12 +294,16 @@ class Http1Connection(Endpoint):
 
     def _next(self) -> None:
         self._served += 1
-        if self._draining or self._eof or self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+        if self._draining or self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+            self._shut("")
+            return
+        if self._eof and not self._kept and not self._h11.trailing_data[0]:
             self._shut("")
             return
         self._h11.start_next_cycle()
         self._state = IDLE
         self._since_ns = self._clock()
+        self._unread = self.out_bytes > 0
         if self._h11.trailing_data[0]:
             self._state = HEADER
 

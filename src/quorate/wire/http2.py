@@ -6,7 +6,8 @@ violation a GOAWAY with the code of RFC 9113 is queued, all streams are aborted 
 what is left and closes the socket. No input raises.
 
 Bounds a connection: one partial frame, one header block (`max_header_block_bytes`), half-received messages
-(`max_assembly_bytes`), output (see `flow`), and token buckets for frames that cost us and bring nothing.
+(`max_assembly_bytes`), output (see `flow`), and token buckets for frames that cost us and bring nothing. When all
+connections together hold or queue too much, those that use more than their share are refused or cut off.
 
 Left out: priorities (read and ignored), server push (refused), a dynamic table for what we send.
 """
@@ -47,9 +48,8 @@ class Connection(Outbox):
     """One HTTP/2 connection, of either role."""
 
     def __init__(self, limits: Limits, clock: Callable[[], int], stats: TransportStats, is_server: bool) -> None:
-        super().__init__(limits)
+        super().__init__(limits, stats)
         self.clock = clock
-        self.stats = stats
         self.streams: dict[int, Stream] = {}
         self.held_bytes = 0  # what all streams hold, see Stream.held
         self.recv_window = limits.connection_window
@@ -79,6 +79,7 @@ class Connection(Outbox):
         self._began_ns = self._active_ns
         self._ping_ns = 0  # when our unanswered keepalive ping left; 0 = none
         self._partial_ns = 0
+        self._stalled_ns = 0  # since when nothing of what is queued has gone out; 0 = it goes
         self._greet()
 
     def _greet(self) -> None:
@@ -155,7 +156,20 @@ class Connection(Outbox):
             elif now_ns - self._partial_ns > self.limits.partial_ns:
                 self.fail(frames.ENHANCE_YOUR_CALM, "unfinished frame")
                 return
+        if self.queued_bytes and self._is_stuck(now_ns):
+            self.fail(frames.ENHANCE_YOUR_CALM, "replies are not read")
+            return
         self._keep_alive(now_ns)
+
+    def _is_stuck(self, now_ns: int) -> bool:
+        """Tell whether the peer takes nothing while too much waits for all peers together."""
+        if self.moved or self._stalled_ns == 0:
+            self.moved = False
+            self._stalled_ns = now_ns
+            return False
+        limits = self.limits
+        crowded = self.stats.queued_bytes > limits.max_total_queued_bytes // 2
+        return crowded and self.queued_bytes > limits.share_bytes and now_ns - self._stalled_ns > limits.stall_ns
 
     # Ends
 
@@ -180,6 +194,7 @@ class Connection(Outbox):
         self.discard(stream)
         if stream.held:
             self.held_bytes -= stream.held
+            self.stats.held_bytes -= stream.held
             stream.held = 0
 
     def forget(self, stream: Stream) -> None:
@@ -210,13 +225,22 @@ class Connection(Outbox):
         """Count bytes that a stream keeps; False when the connection's budget is spent."""
         stream.held += size
         self.held_bytes += size
-        return self.held_bytes <= self.limits.max_assembly_bytes
+        self.stats.held_bytes += size
+        limits = self.limits
+        if self.stats.held_bytes > limits.max_total_held_bytes:
+            return self.held_bytes <= limits.share_bytes + limits.max_receive_bytes
+        return self.held_bytes <= limits.max_assembly_bytes
 
     def release(self, stream: Stream) -> None:
         """The stream keeps nothing any more."""
         if not stream.done:
             self.held_bytes -= stream.held
+            self.stats.held_bytes -= stream.held
             stream.held = 0
+
+    def when_free(self, stream: Stream, message: bytes) -> None:
+        """Call `stream.serve` with a whole request, now or when its turn has come. For the server's role."""
+        raise NotImplementedError
 
     # Frames
 

@@ -27,7 +27,7 @@ class WebStream(Stream):
         self.reply: WebReply | None = WebReply(self)
         self.is_head = head.verb == b"HEAD"
         self._limit = DEFAULT_LIMIT
-        self._parts: list[bytes] = []
+        self._body = bytearray()
         self._body_bytes = 0
 
     def open(self, ended: bool) -> None:
@@ -40,6 +40,16 @@ class WebStream(Stream):
         if ended and not self.done:
             self.recv_open = False
             self.received(b"", 0, 0, True)
+
+    def serve(self, message: bytes) -> None:
+        """Call the handler with the whole body."""
+        self.request.body = message
+        self._handle()
+
+    def unaffordable(self) -> None:
+        """Refuse the request."""
+        if self.reply is not None:
+            self.reply.respond(503, [], b"")
 
     def _handle(self) -> None:
         reply = self.reply
@@ -80,16 +90,16 @@ class WebStream(Stream):
                 self._failed(error)
             return
         if start < end:
-            self._parts.append(data[start:end])
+            self._body += data[start:end]
             if self._body_bytes > self._limit or not self.conn.hold(self, end - start):
                 if self.reply is not None:
                     self.reply.respond(413, [], b"")
                 return
         if ended:
-            request.body = b"".join(self._parts)
-            self._parts = []
+            message = bytes(self._body)
+            self._body = bytearray()
             self.conn.release(self)
-            self._handle()
+            self.conn.when_free(self, message)
 
     def aborted(self, code: int) -> None:  # noqa: ARG002
         """The client has reset the stream or is gone."""

@@ -2,13 +2,13 @@
 
 A unary call is dispatched when its message is complete, as grpc-go does, and its reply leaves as one join of constant
 blocks and the message: HEADERS, DATA, trailers. When a reply ends before the client's messages do, RST_STREAM(NO_ERROR)
-follows it. When replies pile up unread beyond `max_queued_bytes`, further unary requests wait in `_waiting` until they
-have been read; their messages count against `max_assembly_bytes`.
+follows it. Further unary and HTTP requests wait in `_waiting` when replies pile up unread, beyond `max_queued_bytes` or
+beyond a share of what all connections may have; and when those served in this turn have taken `slice_ns`, so that no
+connection holds up the others. What waits counts against `max_assembly_bytes`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -25,6 +25,7 @@ from quorate.wire.request import HTTP, MALFORMED, RequestHead, RequestReader
 from quorate.wire.rpc import Method, Router, ServerCall
 from quorate.wire.web import HttpHandler
 
+WAITING_BYTES: Final = 256  # what a request that waits costs beside its message
 HEADS_KEPT: Final = 256
 HEAD_BLOCK_BYTES: Final = 1024
 GAPS_KEPT: Final = 64
@@ -71,6 +72,14 @@ class ServerStream(GrpcStream):
                     server.deliver(self, call.on_message, message)
         elif call is None:
             server.dispatch(self, message)
+
+    def serve(self, message: bytes) -> None:
+        """Call the unary method."""
+        self.server.call_unary(self, message)
+
+    def unaffordable(self) -> None:
+        """End the call, for too much waits already."""
+        self.broken(grpc.OUT_OF_BUDGET)
 
     def half_closed(self) -> None:
         """Tell a streaming service; a unary call must have got its message."""
@@ -226,6 +235,18 @@ class Http2Call(ServerCall):
         """Return how many bytes wait for the client."""
         return self._stream.queued
 
+    def crowded(self) -> bool:
+        """Tell whether nothing large should be added to what waits for clients."""
+        return self._stream.server.crowded()
+
+    def put_off(self) -> bool:
+        """Have the method of a unary call called anew later, if nothing large should be sent now."""
+        stream = self._stream
+        if self.ended or stream.call is not self or not stream.server.crowded():
+            return False
+        stream.server.put_off(stream, self.request)
+        return True
+
     def clear(self) -> None:
         """Let go of the service, so that no cycle outlives the call."""
         self.on_message = None
@@ -250,7 +271,10 @@ class ServerConnection(Connection):
         self._gaps: list[tuple[int, int]] = []  # ranges of ids that the client skipped
         self._refuse_after = frames.MAX_STREAM_ID
         self._drain_ns = 0
-        self._waiting: deque[tuple[ServerStream, bytes]] = deque()
+        self._waiting: dict[int, tuple[Stream, bytes]] = {}  # by stream id, in order
+        self._served = 0  # in this turn
+        self._served_ns = 0  # when the first of them was
+        self._late = False  # this turn's time is up
         self._ping_ns_seen = 0
         self._ping_strikes = 0
         self._ping_frames = 0
@@ -360,7 +384,7 @@ class ServerConnection(Connection):
     # Calling services
 
     def dispatch(self, stream: ServerStream, message: bytes) -> None:
-        """Call a unary method, now or when replies have been read."""
+        """Call a unary method, now or when its turn has come."""
         call = Http2Call(stream)
         call.request = message
         stream.call = call
@@ -369,31 +393,73 @@ class ServerConnection(Connection):
         method.received += 1
         if method.traced and method.observer is not None:
             method.observer.began(call, method)
-        if self.queued_bytes > self.limits.max_queued_bytes:
-            if not self.hold(stream, len(message)):
-                stream.broken(grpc.OUT_OF_BUDGET)
-                return
-            self._waiting.append((stream, message))
-            return
-        self._call_unary(stream, call, message)
+        self.when_free(stream, message)
 
-    def _call_unary(self, stream: ServerStream, call: Http2Call, message: bytes) -> None:
+    def when_free(self, stream: Stream, message: bytes) -> None:
+        """Serve a whole request, now or when its turn has come."""
+        if self._late or self._waiting or self._is_full():
+            self.put_off(stream, message)
+            self.signal()
+            return
+        self._served += 1
+        if self._served == 1:
+            self._served_ns = self.clock()
+        elif self._served & 7 == 0:
+            self._late = self.clock() - self._served_ns > self.limits.slice_ns
+        stream.serve(message)
+
+    def put_off(self, stream: Stream, message: bytes) -> None:
+        """Let a request wait."""
+        if self.hold(stream, len(message) + WAITING_BYTES):
+            self._waiting[stream.id] = (stream, message)
+        else:
+            stream.unaffordable()
+
+    def _is_full(self) -> bool:
+        limits = self.limits
+        if self.queued_bytes > limits.max_queued_bytes:
+            return True
+        return self.queued_bytes > limits.share_bytes and self.stats.queued_bytes > limits.max_total_queued_bytes
+
+    def call_unary(self, stream: ServerStream, message: bytes) -> None:
+        """Call a unary method with its message."""
         unary = stream.method.unary
-        assert unary is not None
+        call = stream.call
+        if unary is None or call is None:
+            return
         try:
             unary(call, message)
         except Exception as error:
             self._failed(stream, error)
 
     def take_output(self) -> bytes:
-        """Return everything queued; then serve what has waited for room."""
+        """Return everything queued; then serve what has waited."""
         output = super().take_output()
-        while self._waiting and self.queued_bytes <= self.limits.max_queued_bytes:
-            stream, message = self._waiting.popleft()
-            if not stream.done and stream.call is not None:
-                self.release(stream)
-                self._call_unary(stream, stream.call, message)
+        self._served = 0
+        self._late = False
+        if self._waiting:
+            self._serve_waiting()
         return output
+
+    def _serve_waiting(self) -> None:
+        self._served_ns = self.clock()
+        for stream_id in list(self._waiting):
+            if self._is_full():
+                return  # until something is read
+            if self.clock() - self._served_ns > self.limits.slice_ns:
+                self._late = True
+                self.signal()
+                return
+            waiting = self._waiting.pop(stream_id, None)
+            if waiting is not None:
+                stream, message = waiting
+                self.release(stream)
+                stream.serve(message)
+
+    def _drop(self, stream: Stream) -> None:
+        super()._drop(stream)
+        if self._waiting:
+            self._waiting.pop(stream.id, None)
 
     def deliver(self, stream: ServerStream, on_message: Callable[[bytes], None], message: bytes) -> None:
         """Hand a message to a streaming service."""
@@ -491,6 +557,8 @@ class ServerConnection(Connection):
     def tick(self, now_ns: int) -> None:
         """Do what is due."""
         super().tick(now_ns)
+        if self._waiting and not self.closed:
+            self.signal()  # what waits for other connections to be read
         if self.draining and not self.closed and now_ns - self._drain_ns >= self.limits.drain_ping_ns:
             self.drain_answered()
 
