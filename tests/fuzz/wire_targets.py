@@ -21,6 +21,7 @@ from quorate.wire.web import STREAMED, FunctionHandler
 from tests.fuzz.target import Cutter, cut, piece, target
 from tests.wire.rig import Clock, Server, grpc_message
 
+LIMITS = ("bad integer in a header block", "header list too large", "table size update out of place")
 GREETING = frames.PREFACE + frames.settings_frame([])
 
 
@@ -176,7 +177,7 @@ def header_blocks(data: bytes) -> None:
             pass
         if expected is None or found is None:
             assert found is None, "the library refuses what we take"
-            assert expected is None or text in ("bad integer in a header block", "header list too large"), text
+            assert expected is None or text in LIMITS, text
             return
         assert found == expected
         assert HeaderDecoder(1 << 21).decode(encode_fields(found)) == found
@@ -193,7 +194,7 @@ def header_cache(data: bytes) -> None:
     kept, anew = Server(), Server()
     kept.conn.receive(GREETING)
     anew.conn.receive(GREETING)
-    for number, choice in enumerate(order + bytes(range(10, len(blocks))) * 2):
+    for number, choice in enumerate([*order, *range(10, len(blocks)), *range(10, len(blocks))]):
         part = frames.frame(frames.HEADERS, 5, 2 * number + 1, blocks[choice % len(blocks)])
         anew.conn._heads.clear()
         anew.conn._reader._known.clear()

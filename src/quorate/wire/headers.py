@@ -35,6 +35,7 @@ STATIC: Final[list[Field]] = [(b"", b""), *HeaderTable.STATIC_TABLE]
 STATIC_COUNT: Final = 61
 ENTRY_OVERHEAD: Final = 32
 
+MAX_RESIZES: Final = 8  # of the table in one block; two have a use (RFC 7541, 4.2)
 HUFFMAN_MEMO_COUNT: Final = 512
 HUFFMAN_MEMO_BYTES: Final = 64
 
@@ -64,6 +65,7 @@ class HeaderDecoder:
         size = len(block)
         fields: list[Field] = []
         list_bytes = 0
+        resizes = 0
         while self._at < size:
             first = block[self._at]
             if first & 0x80:
@@ -72,8 +74,9 @@ class HeaderDecoder:
                 field = self._literal(0x3F)
                 self._add(field)
             elif first & 0x20:
-                if fields:
-                    raise Http2Error(COMPRESSION_ERROR, "table size update after a field")
+                resizes += 1
+                if fields or resizes > MAX_RESIZES:
+                    raise Http2Error(COMPRESSION_ERROR, "table size update out of place")
                 self._resize(self._integer(0x1F))
                 continue
             else:
