@@ -119,18 +119,17 @@ def test_large_header_lists_that_are_all_different(member):
 def test_half_received_messages_of_many_streams(member):
     """Requests that never end: a connection keeps at most so much of them, and the listener too."""
     prefix = b"\0" + (2_000_000).to_bytes(4, "big")
-    with Watch(member, 250) as watch:
-        with raws(member.client_port, 2) as clients:
-            for client in clients:
-                client.drop()
-                client.send(frames.window_update(0, 1 << 20))
-                for number in range(100):
-                    stream = 2 * number + 1
-                    part = headers(stream, KV + b"Put") + frames.frame(frames.DATA, 0, stream, prefix)
-                    part += frames.frame(frames.DATA, 0, stream, b"x" * 16384) * 60
-                    if not client.send(part):
-                        break
-            watch.served()
+    with Watch(member, 250) as watch, raws(member.client_port, 2) as clients:
+        for client in clients:
+            client.drop()
+            client.send(frames.window_update(0, 1 << 20))
+            for number in range(100):
+                stream = 2 * number + 1
+                part = headers(stream, KV + b"Put") + frames.frame(frames.DATA, 0, stream, prefix)
+                part += frames.frame(frames.DATA, 0, stream, b"x" * 16384) * 60
+                if not client.send(part):
+                    break
+        watch.served()
 
 
 def test_gzip_bombs_and_garbage(member):

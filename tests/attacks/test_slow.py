@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
+import grpc
 import pytest
 
 from quorate.proto.rpc_pb2 import PutRequest, RangeRequest, WatchCreateRequest, WatchRequest
 from quorate.wire import frames
 from tests.attacks.rig import KV, MB, OPTIONS, Raw, Watch, call, data, headers, raws
-
-import grpc
 
 pytestmark = pytest.mark.process
 

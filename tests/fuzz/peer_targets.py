@@ -230,6 +230,7 @@ def snapshot_stream(data: bytes) -> None:
         "tmp1",
         request,
         _Answer(),
+        lambda message: "",
         lambda message: (204, ""),
         lambda reply, status, text: answers.append((status, text)),
         lambda receive, ok: ends.append(ok),

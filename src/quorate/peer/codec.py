@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.raft.codec import decode_entry, decode_message, encode_entry, encode_message
+from quorate.raft.codec import MAX_ENTRIES, decode_entry, decode_message, encode_entry, encode_message
 from quorate.raft.types import MSG_APP, MSG_HEARTBEAT, Entry, Message
 
 LINK_HEARTBEAT: Final = b"\x00"
@@ -29,7 +29,6 @@ _ENTRIES: Final = b"\x01"
 _MESSAGE: Final = b"\x02"
 
 MAX_MESSAGE_BYTES: Final = 512 << 20
-MAX_ENTRIES: Final = 1 << 22
 
 # States of the msgapp decoder: what is read next.
 _KIND: Final = 0

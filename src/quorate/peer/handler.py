@@ -26,7 +26,8 @@ from quorate.raft.codec import decode_message
 from quorate.raft.types import Message
 from quorate.wire.web import STREAMED, Field, HttpHandler, HttpReply, HttpRequest
 
-MAX_MESSAGE_BYTES: Final = 512 << 20
+MAX_MESSAGE_BYTES: Final = 64 << 20
+MAX_SNAPSHOTS: Final = 4  # coming in at once; each may take 64 MB before it is known who sends it
 MAX_REQUEST_BYTES: Final = 64 << 10
 FSYNC_SECONDS: Final = tuple([0.001 * 2**step for step in range(14)])
 SAVE_SECONDS: Final = tuple([0.1 * 2**step for step in range(10)])
@@ -52,6 +53,7 @@ class PeerHandler(HttpHandler):
         self._snap_dir = snap_dir
         self._others = others
         self._cluster: Field = (CLUSTER_ID, network.identity.cluster_text)
+        self._receiving = 0  # how many snapshots are coming in
         self._received = 0  # numbers the files of snapshots coming in
 
     def body_limit(self, request: HttpRequest) -> int:
@@ -59,7 +61,10 @@ class PeerHandler(HttpHandler):
         path = request.path()
         if path == b"/raft/snapshot":
             return STREAMED
-        return MAX_MESSAGE_BYTES if path == b"/raft" else MAX_REQUEST_BYTES
+        if path != b"/raft":
+            return MAX_REQUEST_BYTES
+        server = self._network.server
+        return MAX_MESSAGE_BYTES + (2 * server.config.max_request_bytes if server is not None else 0)
 
     def handle(self, request: HttpRequest, reply: HttpReply) -> None:
         """Answer."""
@@ -183,21 +188,37 @@ class PeerHandler(HttpHandler):
         if not self._admit(request, reply, b"POST", [self._cluster]):
             return
         self._add_remote(request)
+        if self._receiving >= MAX_SNAPSHOTS:
+            self._error(reply, 503, "too many snapshots are coming in", [self._cluster])
+            return
         member_id = id_of(request.headers, FROM)
+        if member_id not in self._network.peers or self._network.peers[member_id].remote:
+            member_id = 0  # anybody may claim to be somebody: no metrics of their own
         self._network.snapshots_received.setdefault(member_id, TransferStats()).inflights += 1
+        self._receiving += 1
         self._received += 1
         name = f"tmp{self._received}"
         fields = {"local-member-id": hex_id(self._network.identity.member_id), "remote-snapshot-sender-id": member_id}
         self._log.info(_CALLER, "receiving database snapshot", **fields)
         ended = _Received(self, member_id)
         SnapshotReceive(
-            self._loop, self._disk, self._snap_dir, name, request, reply, self._process, self._respond, ended.ended
+            self._loop,
+            self._disk,
+            self._snap_dir,
+            name,
+            request,
+            reply,
+            self._network.refusal,
+            self._process,
+            self._respond,
+            ended.ended,
         ).start()
 
     def snapshot_ended(self, receive: SnapshotReceive, member_id: int, ok: bool) -> None:
         """A snapshot has come, or has not."""
         stats = self._network.snapshots_received.setdefault(member_id, TransferStats())
         stats.inflights -= 1
+        self._receiving -= 1
         seconds = (self._loop.monotonic_ns() - receive.began_ns) / 1e9
         fields: dict[str, object] = {"remote-snapshot-sender-id": hex_id(member_id), "bytes": receive.bytes}
         if not ok:

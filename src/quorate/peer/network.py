@@ -34,6 +34,7 @@ from quorate.server.peerhash import PeerHash
 from quorate.server.transport import Transport
 from quorate.storage.view import ReadView
 
+REMOTES_MAX: Final = 32
 TICK_NS: Final = 500_000_000
 PROBE_NS: Final = 4_000_000_000
 PROBE_LIMIT_NS: Final = 3_000_000_000
@@ -130,8 +131,12 @@ class Network(Transport):
         self._log.info(_CALLER, "added remote peer", **fields, **{"remote-peer-urls": list(urls)})
 
     def add_remote(self, member_id: int, urls: list[str]) -> None:
-        """Be able to answer a member that we do not know yet."""
+        """Be able to answer a member that we do not know yet. Anybody may claim to be one, so only the last few count."""
         if not self._stopped and member_id not in self.peers and member_id != self.identity.member_id and urls:
+            remotes = [known for known, peer in self.peers.items() if peer.remote]
+            if len(remotes) >= REMOTES_MAX:
+                self.peers.pop(remotes[0]).stop()
+                self.stats.pop(remotes[0], None)
             self._add(member_id, urls, True)
 
     def _add(self, member_id: int, urls: list[str], remote: bool) -> None:

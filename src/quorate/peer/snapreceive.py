@@ -28,7 +28,7 @@ Process = Callable[[Message], tuple[int, str]]
 
 
 class SnapshotReceive:
-    """One snapshot that comes in. `process(message)` returns (204, "") or the status and text to answer with."""
+    """One snapshot that comes in. `refusal(message)` says why it is not wanted; `process(message)` returns (204, "") or the status and text to answer with."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class SnapshotReceive:
         name: str,
         request: HttpRequest,
         reply: HttpReply,
+        refusal: Callable[[Message], str],
         process: Process,
         respond: Respond,
         ended: Callable[[SnapshotReceive, bool], None],
@@ -52,6 +53,7 @@ class SnapshotReceive:
         self._path = f"{directory}/{name}"
         self._request = request
         self._reply = reply
+        self._refusal = refusal
         self._process = process
         self._respond = respond
         self._ended = ended
@@ -104,6 +106,10 @@ class SnapshotReceive:
             return
         if message.type != MSG_SNAP or message.snapshot is None or message.snapshot.index == 0:
             self._fail(400, "wrong raft message type")
+            return
+        refusal = self._refusal(message)
+        if refusal:
+            self._fail(403, refusal)  # before its database fills the disk
             return
         self.message = message
         self._add(data[8 + length :])

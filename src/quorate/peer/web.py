@@ -159,7 +159,7 @@ class PeerWeb(HttpHandler):
             asked = fields.get("revision", 0)
             if not isinstance(asked, int) or isinstance(asked, bool):
                 raise TypeError("revision")
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, AttributeError, TypeError, RecursionError):
             error_reply(reply, 400, "error unmarshalling request", [])
             return
 

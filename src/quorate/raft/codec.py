@@ -33,6 +33,7 @@ from quorate.raft.types import (
     Snapshot,
 )
 
+MAX_ENTRIES: Final = 1 << 18  # of a message; those of a MsgApp have a megabyte, and none is shorter than six bytes
 MAX_DEPTH: Final = 32
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _SMALL: Final = [bytes([value]) for value in range(128)]
@@ -362,6 +363,8 @@ def _read_message(reader: Reader) -> Message:
             outer = reader.enter(key)
             message.entries.append(read_entry(reader))
             reader.leave(outer)
+            if len(message.entries) > MAX_ENTRIES:
+                raise ValueError("raft codec: too many entries")
         elif field < 7:
             _read_message_head(reader, message, key)
         else:

@@ -7,6 +7,10 @@ Backpressure: while the socket takes no more, nothing is taken from the endpoint
 endpoint then has more than `output_high_bytes` waiting, the client is not read either until it reads. (Only servers do
 that: two sides that both stop reading would wait for each other for ever.)
 
+A listener takes at most `max_connections`, so that descriptors are left for files and other members. When it is full, a
+connection that nothing was asked on makes room, else an idle one; when all are busy, the new one is turned away. (Real
+etcd lets new clients wait then, however idle the others are.)
+
 A link that closes first says what it still has to say, then ends its sending side and drops what comes in for a moment:
 closing a socket with unread data makes the kernel reset it, and the client would lose our GOAWAY or reply.
 """
@@ -14,6 +18,7 @@ closing a socket with unread data makes the kernel reset it, and the client woul
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import ssl
 from collections.abc import Callable
@@ -25,7 +30,7 @@ from quorate.runtime.loop import UvLoop
 from quorate.runtime.tls.pipe import write_now
 from quorate.runtime.tls.serve import TlsGate
 from quorate.wire.client import ClientConnection
-from quorate.wire.endpoint import Endpoint
+from quorate.wire.endpoint import BUSY, IDLE, UNUSED, Endpoint
 from quorate.wire.frames import PREFACE, SECOND_NS, Limits, TransportStats
 from quorate.wire.http1 import Http1Connection
 from quorate.wire.rpc import Router
@@ -34,8 +39,10 @@ from quorate.wire.web import HttpHandler, HttpReply, HttpRequest
 
 FINE_TICK_NS: Final = 10_000_000
 LINGER_NS: Final = SECOND_NS
+LINGER_BYTES: Final = 16 << 20
 WRITE_HIGH_BYTES: Final = 256 << 10
 BACKLOG: Final = 1024
+LOOKED_AT: Final = 256
 
 
 class Link(asyncio.Protocol):
@@ -52,6 +59,7 @@ class Link(asyncio.Protocol):
         self.eof = False
         self.secure = False  # the transport encrypts, and then is eager itself
         self.close_at_ns = 0  # when to stop lingering; 0 = not lingering
+        self.dropped_bytes = 0  # while lingering
         if endpoint is not None:
             self.adopt(endpoint)
 
@@ -81,7 +89,12 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         endpoint = self.endpoint
-        if endpoint is None or self.close_at_ns:
+        if endpoint is None:
+            return
+        if self.close_at_ns:
+            self.dropped_bytes += len(data)
+            if self.dropped_bytes > LINGER_BYTES:
+                self.abort()
             return
         try:
             endpoint.receive(data)
@@ -337,10 +350,35 @@ class Hub:
         text = path.decode("utf-8", "replace")
         self.log.error("runtime/listen.go", "handler failed", path=text, error=repr(error))
 
+    def spare(self) -> Link | None:
+        """Return a link that may go to make room for another: one that was never used, else an idle one.
+
+        Looks at the oldest LOOKED_AT, and puts those that are busy behind the others for the next time.
+        """
+        idle: Link | None = None
+        for link in list(itertools.islice(self.links, LOOKED_AT)):
+            worth = link.endpoint.worth() if link.endpoint is not None else UNUSED
+            if worth == UNUSED:
+                return link
+            if worth == IDLE and idle is None:
+                idle = link
+            elif worth == BUSY:
+                del self.links[link]
+                self.links[link] = None
+        return idle
+
     def abort_all(self) -> None:
         """Close all links at once."""
         for link in list(self.links):
             link.abort()
+
+
+class Refusal(asyncio.Protocol):
+    """Takes care of a socket for which there is no room."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        cast(asyncio.Transport, transport).abort()
 
 
 class NotFound(HttpHandler):
@@ -369,6 +407,7 @@ class Listener:
         self.limits = limits if limits is not None else Limits()
         self.hub = Hub(loop, self.limits, log if log is not None else NullLog())
         self.gate: TlsGate | None = None
+        self.max_connections = 0  # 0 = as many as come
         self._server: asyncio.Server | None = None
         self._date = b""
         self._date_s = 0
@@ -392,9 +431,26 @@ class Listener:
 
     def protocol(self) -> asyncio.Protocol:
         """Return what takes care of a socket that has just come."""
+        if self.max_connections and self._count() >= self.max_connections and not self._make_room():
+            return Refusal()
         if self.gate is None:
             return ServerLink(self)
         return self.gate.pipe(lambda: ServerLink(self), self.hub.eager)
+
+    def _count(self) -> int:
+        return len(self.hub.links) + (len(self.gate.waiting) if self.gate is not None else 0)
+
+    def _make_room(self) -> bool:
+        """Cut off somebody who wants nothing of us; False when there is nobody."""
+        spare = self.hub.spare()
+        if spare is not None:
+            spare.abort()
+            self.hub.remove(spare)
+            return True
+        if self.gate is not None and self.gate.waiting:
+            next(iter(self.gate.waiting)).refuse("too many connections")
+            return True
+        return False
 
     def http2(self, peer: str) -> ServerConnection:
         """Make the endpoint of an HTTP/2 client."""

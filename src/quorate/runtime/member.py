@@ -337,7 +337,19 @@ class Member:
 
     def _serve(self, port: _Port, router: Router, handler: HttpHandler | None, gate: TlsGate | None) -> None:
         port.listener = SocketListener(self.loop, router, handler, self._limits(), self.log)
+        port.listener.max_connections = self._connection_limit(port)
         self._spawn(port.listener.serve(port.sock, gate))
+
+    def _connection_limit(self, port: _Port) -> int:
+        """Return the listener's part of the descriptors that are not reserved: a quarter is for other members."""
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if soft == resource.RLIM_INFINITY:
+            return 0
+        quarter = (soft - RESERVED_DESCRIPTORS) // 4
+        if port in self._peers:
+            return max(quarter // len(self._peers), 1)
+        others = len(self._clients) + len(self._web_clients) + len(self._metrics)
+        return max(3 * quarter // others, 1)
 
     def _limits(self) -> Limits:
         settings = self.settings

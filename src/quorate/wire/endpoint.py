@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+UNUSED: Final = 0  # nothing was ever asked for
+IDLE: Final = 1
+BUSY: Final = 2  # something is under way
 
 
 class Endpoint:
@@ -56,6 +61,10 @@ class Endpoint:
     def tick(self, now_ns: int) -> None:
         """Do what is due. Called every second, and every few milliseconds while `deadline_ns` is set."""
         raise NotImplementedError
+
+    def worth(self) -> int:
+        """Return what closing would cost the peer: UNUSED, IDLE or BUSY."""
+        return BUSY
 
     def drain(self) -> None:
         """Take nothing new, finish what is open, then close."""

@@ -14,9 +14,13 @@ from typing import Any, Final
 
 import h11
 
+from quorate.wire import endpoint
 from quorate.wire.endpoint import Endpoint
 from quorate.wire.frames import Limits, TransportStats
 from quorate.wire.web import DEFAULT_LIMIT, STATUS_TEXTS, STREAMED, Field, HttpHandler, HttpReply, HttpRequest
+
+TINY_CHUNKS: Final = 1000  # so many of a body may be small: each costs as much as a large one
+TINY_CHUNK_BYTES: Final = 64
 
 IDLE: Final = 0  # between requests
 HEADER: Final = 1  # a request has begun
@@ -53,8 +57,10 @@ class Http1Connection(Endpoint):
         self._request: HttpRequest | None = None
         self._reply: Http1Reply | None = None
         self._limit = 0
-        self._body: list[bytes] = []
+        self._body = bytearray()
         self._body_bytes = 0
+        self._pieces = 0  # of the body, if it comes in chunks
+        self._chunked = False
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the client."""
@@ -112,6 +118,12 @@ class Http1Connection(Endpoint):
         elif waited_ns > limits.partial_ns and not self.reading_paused:
             self._refuse(408, "body not complete in time")
 
+    def worth(self) -> int:
+        """Return what closing would cost the client."""
+        if self._state == ANSWERING or self._unread:
+            return endpoint.BUSY
+        return endpoint.IDLE if self._served else endpoint.UNUSED
+
     def drain(self) -> None:
         """Close when the reply under way is complete, or now."""
         self._draining = True
@@ -157,8 +169,10 @@ class Http1Connection(Endpoint):
         self._request = request
         self._reply = Http1Reply(self, request)
         self._state = BODY
-        self._body = []
+        self._body = bytearray()
         self._body_bytes = 0
+        self._pieces = 0
+        self._chunked = request.header(b"transfer-encoding") is not None
         self._limit = self._handler.body_limit(request)
         if self._limit == DEFAULT_LIMIT:
             self._limit = self.limits.max_body_bytes
@@ -197,7 +211,10 @@ class Http1Connection(Endpoint):
         if request is None:
             return  # the reply is out; the rest of the body is read past
         self._body_bytes += len(data)
-        if self._limit == STREAMED:
+        self._pieces += 1
+        if self._chunked and self._pieces > TINY_CHUNKS + self._body_bytes // TINY_CHUNK_BYTES:
+            self._refuse(400, "chunks too small")
+        elif self._limit == STREAMED:
             if request.on_body is not None:
                 try:
                     request.on_body(data)
@@ -206,7 +223,16 @@ class Http1Connection(Endpoint):
         elif self._body_bytes > self._limit:
             self._refuse(413, "request body too large")
         else:
-            self._body.append(data)
+            self._body += data
+            self.stats.held_bytes += len(data)
+            limits = self.limits
+            share = limits.share_bytes + limits.max_receive_bytes
+            if self.stats.held_bytes > limits.max_total_held_bytes and len(self._body) > share:
+                self._refuse(503, "too many unfinished bodies")
+
+    def _drop_body(self) -> None:
+        self.stats.held_bytes -= len(self._body)
+        self._body = bytearray()
 
     def _complete(self) -> None:
         self._state = ANSWERING
@@ -220,8 +246,8 @@ class Http1Connection(Endpoint):
                 except Exception as error:
                     self._failed(error)
             return
-        request.body = b"".join(self._body)
-        self._body = []
+        request.body = bytes(self._body)
+        self._drop_body()
         self._handle()
 
     def _refuse(self, status: int, text: str) -> None:
@@ -332,7 +358,7 @@ class Http1Connection(Endpoint):
         self._reply = None
         self._request = None
         self._kept = []
-        self._body = []
+        self._drop_body()
         if reply is not None and not reply.ended:
             reply.ended = True
             if reply.on_end is not None:

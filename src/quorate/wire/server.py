@@ -16,6 +16,7 @@ from quorate import errors
 from quorate.errors import RpcError
 from quorate.wire import frames, grpc
 from quorate.wire.deframe import GrpcStream
+from quorate.wire.endpoint import BUSY, IDLE, UNUSED
 from quorate.wire.flow import Stream
 from quorate.wire.frames import Http2Error, Limits, TransportStats
 from quorate.wire.grpc import OK_TRAILERS, OK_TRAILERS_PREFIX, PREFIX_BYTES
@@ -528,6 +529,12 @@ class ServerConnection(Connection):
         if stream.recv_open:
             self.reset(stream.id, frames.NO_ERROR)
         self.forget(stream)
+
+    def worth(self) -> int:
+        """Return what closing would cost the client."""
+        if self.streams:
+            return BUSY
+        return IDLE if self.peer_last_id else UNUSED
 
     # Drain and pings
 
