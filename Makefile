@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find src -name '*.py' -not -path '*/__pycache__/*') pyproject.toml setup.py
 
-.PHONY: build run test lint bench differential crash slow failover raft-scripts sim clean
+.PHONY: build run test lint bench differential crash slow failover raft-scripts sim fuzz clean
 
 build: .venv/.built
 
@@ -70,6 +70,10 @@ raft-scripts: build
 # Five members in a virtual world: make sim SEED=7, SEEDS=1..1000 or MINUTES=10. A failure prints its seed.
 sim: build
 	$(BIN)/python -m quorate.sim $(if $(SEEDS),--seeds $(SEEDS),--seed $(or $(SEED),1)) $(if $(MINUTES),--minutes $(MINUTES))
+
+# Inputs at random to everything that parses: make fuzz MINUTES=10 [TARGETS="wal_file raft_message"].
+fuzz: build .venv/.dev
+	PYTHONPATH=src $(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) $(TARGETS)
 
 clean:
 	rm -rf .venv build

@@ -60,12 +60,12 @@ def test_message_bodies_that_announce_more_than_there_is(member, victim):
 
 def test_large_message_bodies_at_once(member, victim):
     """Each may be large, all together may not take more than the listener has for them."""
-    with Watch(member, 350) as watch:
-        with raws(victim.port, 4, victim.post("/raft", b"", length=60 * MB)) as clients:
-            for _ in range(50):
-                for client in clients:
-                    client.send(bytes(MB))
-            watch.served()
+    beginning = victim.post("/raft", b"", length=60 * MB)
+    with Watch(member, 350) as watch, raws(victim.port, 4, beginning) as clients:
+        for _ in range(50):
+            for client in clients:
+                client.send(bytes(MB))
+        watch.served()
 
 
 def test_messages_of_nothing_but_empty_entries(member, victim):

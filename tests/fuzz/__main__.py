@@ -1,7 +1,7 @@
 """Fuzz: `python -m tests.fuzz [--minutes 10] [--engine atheris|plain] [TARGET...]`; `make fuzz MINUTES=10`.
 
-The time is shared by the targets. With atheris (`pip install atheris`) mutations are guided by coverage; without it they
-are drawn at random from the seeds and the kept corpus. Inputs that reached something new are kept for the next run in
+The targets share the time. With atheris (`pip install atheris`) mutations are guided by coverage; without it they are
+drawn at random from the seeds and the kept corpus. Inputs that reached something new are kept for the next run in
 `.fuzz/<target>/`; those that belong into the repository are few and small, in `tests/fuzz/corpus/<target>/`. An input
 that fails is written beside them as `crash-...`, and the run ends with status 1.
 """

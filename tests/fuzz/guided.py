@@ -1,4 +1,4 @@
-"""One target under atheris, guided by the coverage of our modules: `python -m tests.fuzz.guided TARGET [libFuzzer options]`."""
+"""One target under atheris, guided by the coverage of our modules; `__main__.py` runs this with libFuzzer's options."""
 
 from __future__ import annotations
 

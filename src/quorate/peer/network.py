@@ -131,7 +131,7 @@ class Network(Transport):
         self._log.info(_CALLER, "added remote peer", **fields, **{"remote-peer-urls": list(urls)})
 
     def add_remote(self, member_id: int, urls: list[str]) -> None:
-        """Be able to answer a member that we do not know yet. Anybody may claim to be one, so only the last few count."""
+        """Be able to answer a member that we do not know yet. Anybody may claim to be one: only the last few count."""
         if not self._stopped and member_id not in self.peers and member_id != self.identity.member_id and urls:
             remotes = [known for known, peer in self.peers.items() if peer.remote]
             if len(remotes) >= REMOTES_MAX:

@@ -28,7 +28,10 @@ Process = Callable[[Message], tuple[int, str]]
 
 
 class SnapshotReceive:
-    """One snapshot that comes in. `refusal(message)` says why it is not wanted; `process(message)` returns (204, "") or the status and text to answer with."""
+    """One snapshot that comes in.
+
+    `refusal(message)` says why it is not wanted; `process(message)` returns (204, "") or the status and text to answer.
+    """
 
     def __init__(
         self,

@@ -103,9 +103,7 @@ class Outbox(Endpoint):
     def crowded(self) -> bool:
         """Tell whether so much waits to be read, here or on all connections, that nothing large may be added."""
         limits = self.limits
-        return (
-            self.queued_bytes > limits.max_queued_bytes or self.stats.queued_bytes > limits.max_total_queued_bytes
-        )
+        return self.queued_bytes > limits.max_queued_bytes or self.stats.queued_bytes > limits.max_total_queued_bytes
 
     def put(self, frame: bytes) -> None:
         """Queue whole frames for the next write."""
