@@ -172,7 +172,7 @@ def deep_txn(levels: int) -> bytes:
 
 
 def test_deeply_nested_transactions_and_many_groups(member):
-    with Watch(member, 80) as watch:
+    with Watch(member, 220) as watch:
         client = Raw(member.client_port)
         client.drop()
         for number, body in enumerate([deep_txn(40), deep_txn(5000), b"\x0b" * 500_000, b"\x12\x00" * 700_000] * 3):
