@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 import uvloop
@@ -27,6 +28,8 @@ from bench import load
 from quorate.proto import rpc_pb2 as pb
 from tests.cluster.harness import Cluster, cluster
 from tests.oracle import Member, running
+from tests.tls.certs import Authority
+from tests.tls.world import TlsMember, tls_member
 
 PUT = "/etcdserverpb.KV/Put"
 RANGE = "/etcdserverpb.KV/Range"
@@ -36,7 +39,12 @@ VALUE = b"v" * 256
 
 def unary(member: Member, path: str, request: object, response: type) -> object:
     """Make one call with grpcio, an independent client."""
-    with grpc.insecure_channel(member.endpoint) as channel:
+    if isinstance(member, TlsMember):
+        credentials = grpc.ssl_channel_credentials(member.authority.cert.read_bytes())
+        opened = grpc.secure_channel(member.endpoint, credentials)
+    else:
+        opened = grpc.insecure_channel(member.endpoint)
+    with opened as channel:
         call = channel.unary_unary(
             path,
             request_serializer=lambda m: m.SerializeToString(),
@@ -67,7 +75,7 @@ def h2load(member: Member, path: str, request: bytes, conns: int, streams: int, 
         body.flush()
         result = subprocess.run(
             [tool, "-t1", f"-c{conns}", f"-m{streams}", f"-n{total}", "-d", body.name]
-            + ["-H", "content-type: application/grpc", "-H", "te: trailers", f"http://{member.endpoint}{path}"],
+            + ["-H", "content-type: application/grpc", "-H", "te: trailers", f"{member.url}{path}"],
             capture_output=True,
             text=True,
             check=True,
@@ -415,6 +423,33 @@ ROWS: dict[str, tuple[str, bool, Callable[[Member, float], float]]] = {
 }
 
 
+def tls_connect(member: Member, scale: float) -> float:
+    """Return new connections per second, each with one range, 200 of them under way."""
+    unary(member, PUT, pb.PutRequest(key=b"/registry/bench/key", value=VALUE), pb.PutResponse)
+    request = pb.RangeRequest(key=b"/registry/bench/key").SerializeToString()
+    count = 200
+    figures = [h2load(member, RANGE, request, count, 1, count) for _ in range(max(int(10 * scale), 1))]
+    return statistics.median(figures)
+
+
+TLS_ROWS: dict[str, tuple[str, bool, Callable[[Member, float], float]]] = {
+    "tls-put": ("TLS: put, 10 x 20 (h2load, one key)", True, put_h2load(10, 20, 60_000)),
+    "tls-put-1x1": ("TLS: put, 1 x 1 (h2load, one key)", True, put_h2load(1, 1, 6_000)),
+    "tls-range": ("TLS: range of one key, 100 x 10 (h2load)", True, range_h2load),
+    "tls-connect": ("TLS: new connections (h2load, ECDSA certificate)", True, tls_connect),
+    "tls-connect-rsa": ("TLS: new connections (h2load, RSA 2048 certificate)", True, tls_connect),
+}
+
+
+def measure_tls(name: str, kind: str, scale: float) -> float:
+    """Measure a row on a member with a certificate."""
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority(Path(folder))
+        pair = authority.issue("server", key="rsa" if name.endswith("rsa") else "ec")
+        with tls_member(kind, authority, pair.flags()) as member:
+            return TLS_ROWS[name][2](member, scale)
+
+
 def measure(name: str, rounds: int, scale: float) -> tuple[float, float]:
     """Return the medians of real and ours for a row."""
     figures: dict[str, list[float]] = {"real": [], "ours": []}
@@ -423,6 +458,8 @@ def measure(name: str, rounds: int, scale: float) -> tuple[float, float]:
             if name in ROWS:
                 with running(kind) as member:
                     figures[kind].append(ROWS[name][2](member, scale))
+            elif name in TLS_ROWS:
+                figures[kind].append(measure_tls(name, kind, scale))
             else:
                 with cluster([kind] * 3) as three:
                     three.leader()
@@ -434,11 +471,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("rows", nargs="*", choices=[[], *ROWS, *CLUSTER_ROWS])
+    parser.add_argument("rows", nargs="*", choices=[[], *ROWS, *TLS_ROWS, *CLUSTER_ROWS])
     options = parser.parse_args()
     print(f"{'row':<52} {'ours : real':>12} {'real':>12} {'ours':>12}")
-    for name in options.rows or [*ROWS, *CLUSTER_ROWS]:
-        title, more, _ = ROWS[name] if name in ROWS else CLUSTER_ROWS[name]
+    for name in options.rows or [*ROWS, *TLS_ROWS, *CLUSTER_ROWS]:
+        title, more, _ = {**ROWS, **TLS_ROWS}[name] if name not in CLUSTER_ROWS else CLUSTER_ROWS[name]
         real, ours = measure(name, options.rounds, options.scale)
         ratio = ours / real if more else real / ours
         print(f"{title:<52} {ratio:>11.2f}x {show(real):>12} {show(ours):>12}", flush=True)

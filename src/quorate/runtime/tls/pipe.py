@@ -22,7 +22,7 @@ from quorate.runtime.tls.files import TlsError
 
 HANDSHAKE_S: Final = 10.0
 RECORD_BYTES: Final = 16 << 10  # the most that one record carries
-CHUNK_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = 64 << 10  # of input and output at a time: a memory buffer stays as large as it ever was
 _HANDSHAKE_RECORD: Final = 0x16
 _INTERNAL_ERROR: Final = b"\x15\x03\x01\x00\x02\x02\x50"
 
@@ -77,8 +77,14 @@ class TlsPipe(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         if self._state == _OPEN:
-            self._in.write(data)
-            self._read()
+            if len(data) <= CHUNK_BYTES:
+                self._in.write(data)
+                self._read()
+                return
+            view = memoryview(data)
+            for at in range(0, len(data), CHUNK_BYTES):
+                self._in.write(view[at : at + CHUNK_BYTES])
+                self._read()
         elif self._state == _SHAKING:
             if self.tls is None:
                 if data[0] != _HANDSHAKE_RECORD:
@@ -123,6 +129,11 @@ class TlsPipe(asyncio.Transport, asyncio.Protocol):
             self._inner.resume_writing()
 
     # The handshake
+
+    @property
+    def handshaking(self) -> bool:
+        """Tell whether the handshake is still to be done."""
+        return self._state == _SHAKING
 
     def shake(self) -> None:
         """Go on with the handshake."""
@@ -178,7 +189,8 @@ class TlsPipe(asyncio.Transport, asyncio.Protocol):
     def _read(self) -> None:
         tls, inner, incoming = self.tls, self._inner, self._in
         assert tls is not None
-        assert inner is not None
+        if inner is None:
+            return
         try:
             while self._state == _OPEN:
                 data = tls.read(RECORD_BYTES)

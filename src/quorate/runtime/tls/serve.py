@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -24,6 +25,7 @@ from quorate.runtime.tls.pipe import TlsPipe
 
 ON_CLIENTS: Final = "rejected connection on client endpoint"
 ON_PEERS: Final = "rejected connection on peer endpoint"
+SLICE_NS: Final = 5_000_000
 _CALLER: Final = "embed/config_logging.go"
 _NOT_ALLOWED: Final = "client certificate authentication failed"
 
@@ -44,6 +46,8 @@ class TlsGate:
 
         self._log = log
         self._rejected = rejected
+        self._shaking: deque[ServerPipe] = deque()
+        self._scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def pipe(self, make: Callable[[], asyncio.Protocol], eager: bool) -> TlsPipe:
@@ -54,6 +58,29 @@ class TlsGate:
         """Cut off who is not in yet."""
         for pipe in list(self.waiting):
             pipe.refuse("use of closed network connection")
+
+    def shake(self, pipe: ServerPipe) -> None:
+        """Let a handshake go on in its turn.
+
+        It is the dearest thing that a stranger can ask for: when many come at once, everything else, raft's heartbeats
+        included, has its turn between slices of them.
+        """
+        self._shaking.append(pipe)
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.aio.call_soon(self._shake_some)
+
+    def _shake_some(self) -> None:
+        until_ns = self.loop.monotonic_ns() + SLICE_NS
+        try:
+            while self._shaking:
+                self._shaking.popleft().go_on()
+                if self.loop.monotonic_ns() >= until_ns:
+                    break
+        finally:
+            self._scheduled = bool(self._shaking)
+            if self._scheduled:
+                self.loop.aio.call_soon(self._shake_some)
 
     def refusal(self, identity: Identity) -> str:
         """Return why the names of a certificate are not welcome, empty when they are."""
@@ -128,6 +155,7 @@ class ServerPipe(TlsPipe):
         self.remote = ""
         self.remote_host = ""
         self._local = ""
+        self._queued = False
 
     @property
     def asked_name(self) -> str:
@@ -144,6 +172,18 @@ class ServerPipe(TlsPipe):
     def begin(self) -> ssl.SSLObject:
         """Take the certificate as it is now."""
         return self.gate.context.context().wrap_bio(self._in, self._out, server_side=True)
+
+    def shake(self) -> None:
+        """Wait for a turn, with all that has come until then."""
+        if not self._queued:
+            self._queued = True
+            self.gate.shake(self)
+
+    def go_on(self) -> None:
+        """It is this connection's turn."""
+        self._queued = False
+        if self.handshaking:
+            super().shake()
 
     def shaken(self) -> None:
         """Look at the client's certificate."""
