@@ -84,7 +84,7 @@ def run(kind: str, flags: list[str], pki: Path, folder: Path) -> tuple[int | Non
         words = [word.replace(name, address) for word in words]
     command = [real_binary("etcd")] if kind == "real" else our_command()
     env = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
-    env["PYTHONPATH"] = str(ROOT / "src")
+    env["PYTHONPATH"] = os.environ.get("QUORATE_PATH", str(ROOT / "src"))
     words = [word.replace("=D/", f"={pki}/") for word in words]
     log = folder / "log"
     with open(log, "wb") as file:

@@ -35,6 +35,10 @@ class TlsOptions:
 
         context = ssl.create_default_context(cafile=self.ca_file or None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # As Go judges: any certificate of the file is trusted by itself, names are in the alternative names alone.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.hostname_checks_common_name = False
         if self.skip_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

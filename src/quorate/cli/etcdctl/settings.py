@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from quorate.cli.etcdctl.commands import GLOBAL_FLAGS
 from quorate.cli.etcdctl.context import BAD_ARGS, BAD_CONNECTION, ERROR, Context, ExitError
@@ -87,9 +88,29 @@ def make_tls(
     for name in (cacert, cert, key):
         if name and not os.path.exists(name):
             raise ExitError(BAD_ARGS, f"open {name}: no such file or directory")
+    if cert:
+        _check_pair(cert, key)
     options = TlsOptions(cacert, cert, key, skip_verify, server_name)
     configured = bool(cacert or cert or skip_verify) or not insecure
     return options, configured
+
+
+def _check_pair(cert: str, key: str) -> None:
+    """Refuse files that are no certificate with its key, in Go's words."""
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        from quorate.runtime.tls.files import TlsError, check_pair
+
+        try:
+            check_pair(Path(cert).read_bytes(), Path(key).read_bytes())
+        except TlsError as problem:
+            raise ExitError(BAD_ARGS, str(problem)) from None
+        raise ExitError(BAD_ARGS, f"tls: {error}") from None
+    except OSError as error:
+        raise ExitError(BAD_ARGS, f"open {error.filename or cert}: {(error.strerror or str(error)).lower()}") from None
 
 
 def ask(prompt: str) -> str:
