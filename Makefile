@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find src -name '*.py' -not -path '*/__pycache__/*') pyproject.toml setup.py
 
-.PHONY: build run test lint bench differential crash slow failover raft-scripts sim fuzz clean
+.PHONY: build run test lint bench differential crash corruption slow failover raft-scripts sim fuzz clean
 
 build: .venv/.built
 
@@ -62,6 +62,11 @@ failover: build .venv/.dev
 	for kind in ours real; do for members in 3 5; do \
 	QUORATE_ETCD=$(CURDIR)/$(BIN)/etcd PYTHONPATH=src:. $(BIN)/python -m tests.cluster.failover \
 	  --kind $$kind --members $$members --kills $(or $(ROUNDS),20) || exit 1; done; done
+
+# Damaged files of every kind, and what a member makes of them; CASES=n, SEED=n.
+CASES ?= 5000
+corruption: build .venv/.dev
+	PYTHONPATH=src:. $(BIN)/python -m tests.corruption.cases --cases $(CASES) $(if $(SEED),--seed $(SEED))
 
 # etcd-io/raft's data-driven scripts: make raft-scripts DIR=folder
 raft-scripts: build

@@ -17,6 +17,7 @@ from quorate.storage.purge import Purge
 from quorate.storage.wal import Wal, WalOptions
 from quorate.storage.wal_reader import WalContents, valid_snapshots
 from quorate.storage.wal_record import Framer, WalSnapshot, decode_wal_snapshot, encode_wal_snapshot
+from tests.corruption.disk import MemoryDisk
 from tests.fakes.disk import PowerCut, SimDisk
 from tests.storage.loop import FakeLoop, Lines
 
@@ -517,7 +518,10 @@ def run_until_power_cut(disk: SimDisk, rng: random.Random, model: list[Entry]) -
             model[:] = contents.entries
             acknowledged = list(model)
         term = model[-1].term if model else 1
+        synced = True
         while True:
+            if not synced:
+                wal.sync()  # as a member does before it saves entries again
             batch = []
             if model and rng.random() < 0.1:
                 # A new leader overwrites entries that were never acknowledged.
@@ -528,7 +532,8 @@ def run_until_power_cut(disk: SimDisk, rng: random.Random, model: list[Entry]) -
                 batch.append(entry(len(model) + 1, term, rng.choice((0, 10, 600, 1500))))
                 model.append(batch[-1])
             wal.save(HardState(term, 1, len(acknowledged)), batch)
-            if rng.random() < 0.8:
+            synced = rng.random() < 0.8
+            if synced:
                 wal.sync()
                 acknowledged = list(model)
     except PowerCut:
@@ -580,3 +585,29 @@ def test_a_lost_directory_entry_never_loses_a_segment() -> None:
             pass
         disk.crash(random.Random(stop))
         assert len(reopen(disk)[1].entries) >= synced
+
+
+@pytest.mark.parametrize("batches", [1, 2, 5])
+def test_a_lost_sector_before_later_batches_is_damage(batches: int) -> None:
+    """With one batch behind it, it may be what a crash has left of that batch."""
+    disk = MemoryDisk({})
+    wal = Wal.create(disk, "d/wal", META, LOG)
+    for index in range(1, 11):
+        wal.save(HardState(1, 1, index - 1), [entry(index, size=700)])
+        wal.sync()
+    ends = []
+    for index in range(11, 11 + batches):
+        ends.append(wal._offset)
+        wal.save(HardState(1, 1, index - 1), [entry(index, size=700)])
+        wal.sync()
+    wal.close()
+    name = disk.list_dir("d/wal")[0]
+    lost = (ends[0] // 512 + 1) * 512  # a sector within the first of them
+    disk.files[f"d/wal/{name}"].write_at(bytes(512), lost)
+    if batches <= 2:
+        # Of the first nothing but its end and its state are left, and one batch more says nothing of when.
+        assert len(Wal.open(disk, "d/wal", WalSnapshot(), LOG)[1].entries) == 10
+        return
+    with pytest.raises(CorruptError, match="whole records of later batches follow") as caught:
+        Wal.open(disk, "d/wal", WalSnapshot(), LOG)
+    assert caught.value.offset == ends[0]

@@ -66,6 +66,7 @@ from quorate.server.parts import ServerParts
 from quorate.server.raftlog import RaftLog
 from quorate.server.transport import NullTransport
 from quorate.storage.backend import Backend, BackendOptions
+from quorate.storage.bolt import Db
 from quorate.storage.schema import BUCKETS, CONSISTENT_INDEX, META, TERM, decode_u64
 from quorate.storage.snapfile import clean_up, load_newest, snap_db_name, snap_name
 from quorate.storage.wal import Wal, WalOptions
@@ -329,6 +330,8 @@ class Bootstrap:
         if self.backend is not None:
             self.backend.close()
             self.backend = None
+        # An empty one would be taken for a database that is yet to be made.
+        Db.open(self.disk, received, self.log, read_only=True).close()
         self.disk.rename(received, self.db_path)
         self.disk.sync_dir(self.config.snap_dir)
         index = self._open_backend()

@@ -216,7 +216,8 @@ class Wal:
         """Append entries, then the hard state if it is not empty. Durable after the next `sync`. Raises OSError.
 
         A state that differs from the last one in nothing but the commit index, without entries, is held back in memory
-        until something else is written.
+        until something else is written. After entries, sync before entries are saved again: readers take what looks
+        otherwise for damage (wal_behind).
         """
         self._check()
         must_write = bool(entries)

@@ -13,7 +13,8 @@ holds what had been appended to it at some moment, and zeros behind. So in the l
 Anything else is corruption: CorruptError names file and offset. etcd's own test is a little laxer (a zero chunk of the
 record within a sector suffices, decoder.go isTornEntry), and so may take a flipped bit for a torn write and cut off
 entries that were acknowledged. For the same reason a record is never torn, and a zero length word never the end, when
-what stands behind the length word is a whole record with the right checksum: then the word itself is damaged.
+what stands behind the length word is a whole record with the right checksum: then the word itself is damaged. And
+neither is the end when what follows shows that it was synced once (wal_behind).
 
 Types and terms are under no checksum either; hence the checks of form in `_Replay`.
 """
@@ -28,6 +29,7 @@ from quorate.errors import CorruptError
 from quorate.ports import Disk, File, Log
 from quorate.raft.codec import Reader, decode_entry
 from quorate.raft.types import ENTRY_CONF_CHANGE_V2, ENTRY_NORMAL, Entry, HardState
+from quorate.storage.wal_behind import WINDOW_BYTES, proves_damage
 from quorate.storage.wal_record import (
     CRC,
     ENTRY,
@@ -110,11 +112,12 @@ class RecordReader:
                 return self._record(word)
             if word and len(word) < FRAME_BYTES:
                 if self._is_last():
-                    return TORN
+                    return TORN  # and nothing behind it
                 raise self._corrupt("unexpected EOF")
             if self._word_is_damaged():
                 raise self._corrupt("length of a whole record is zero")
             if not self._next_file():
+                self._check_behind(self.offset + FRAME_BYTES)
                 return END
 
     def _record(self, word: bytes) -> int:
@@ -130,6 +133,7 @@ class RecordReader:
         kind = self._decode(self._read(body, length))
         if kind == END:
             if self._is_torn(body, body + length + pad):
+                self._check_behind(body + length + pad)
                 return TORN
             raise self._corrupt("crc mismatch or malformed record")
         if self._fresh and kind != CRC:
@@ -169,6 +173,10 @@ class RecordReader:
             self.crc = extended
         self.data = data
         return kind
+
+    def _check_behind(self, offset: int) -> None:
+        if proves_damage(self._files[self._number].read_at(WINDOW_BYTES, offset)):
+            raise self._corrupt("damaged: whole records of later batches follow")
 
     def _is_last(self) -> bool:
         return self._number == len(self._files) - 1
