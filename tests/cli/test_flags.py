@@ -37,6 +37,12 @@ def test_every_flag_of_real_etcd_is_known_with_its_default() -> None:
         assert flag.default == CHANGED.get(name, default), name
 
 
+def test_every_flag_of_3_6_is_known() -> None:
+    names = (ROOT / "tests" / "cli" / "flags_3_6.txt").read_text().split()
+    assert len(names) > 130
+    assert set(names) <= set(FLAGS) | set(OLD_NAMES) | set(IGNORED)
+
+
 def test_the_table_is_sound() -> None:
     known = definitions()
     names = [each.name for each in known]
