@@ -158,7 +158,7 @@ class Applier:
                         self._dones.append(pending.done)
                         self._answers.append(answer)
                     end_ns = self._loop.monotonic_ns()
-                    self._note(kind, pending.request, answer, end_ns - begin_ns)
+                    self._note(kind, pending.request, data, answer, end_ns - begin_ns)
                     if pending.begun_ns and end_ns - pending.begun_ns > TRACE_NS:
                         self._slow.write(kind, pending.request, answer, pending.begun_ns, begin_ns, end_ns)
                     begin_ns = end_ns
@@ -172,13 +172,13 @@ class Applier:
                 self.consistent_index = index
                 self.consistent_term = entry.term
 
-    def _note(self, kind: int, request: object, answer: object, took_ns: int) -> None:
+    def _note(self, kind: int, request: object, data: bytes, answer: object, took_ns: int) -> None:
         """Count an applied entry; one that was slow or refused is said."""
         refused = isinstance(answer, RpcError)
         self._stats.applied(kind, not refused or answer is COMPACTED, took_ns)
         if refused or took_ns > self._slow.warning_ns:
             error = answer if isinstance(answer, RpcError) and answer is not COMPACTED else None
-            self._slow.entry(kind, request, answer if isinstance(answer, bytes) else b"", error, took_ns)
+            self._slow.entry(kind, request, data, answer if isinstance(answer, bytes) else b"", error, took_ns)
 
     def _answer_of(self, kind: int, request: object) -> object:
         try:
@@ -241,7 +241,7 @@ class Applier:
                 error.__traceback__ = None
                 answer = error
         end_ns = self._loop.monotonic_ns()
-        self._note(parsed.kind, parsed.request, answer, end_ns - begin_ns)
+        self._note(parsed.kind, parsed.request, data, answer, end_ns - begin_ns)
         return end_ns
 
     def _execute(self, kind: int, request: object, answer: bool) -> bytes:

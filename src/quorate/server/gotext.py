@@ -1,9 +1,10 @@
 """Messages in the compact text form of Go's protobuf library, which etcd's log lines hold.
 
-    key:"a" range_end:"b" limit:10 sort_order:DESCEND
-    compare:<target:VERSION key:"a" version:1 > success:<request_put:<key:"a" value_size:3 > >
+    key:"a" range_end:"b" limit:10 sort_order:DESCEND␠
+    compare:<target:VERSION key:"a" version:1 > success:<request_put:<key:"a" value_size:3 > >␠
 
-Values of puts and of compares are never shown, only their sizes (etcd: api/etcdserverpb/raft_internal_stringer.go).
+(␠ is a space.) Values of puts and of compares are never shown, only their sizes.
+Source: etcd's api/etcdserverpb/raft_internal_stringer.go.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _SECRET: Final = frozenset(["password", "hashedPassword", "simple_token"])
 
 def loggable(message: Message) -> str:
     """Return a request's text, without values and passwords."""
-    return _fields(message).rstrip(" ")
+    return _fields(message)
 
 
 def quoted(data: bytes) -> str:

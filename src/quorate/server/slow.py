@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from quorate.errors import RpcError
 from quorate.measure import format_duration
 from quorate.ports import Log, Loop, Moment
+from quorate.proto.raft_internal_pb2 import InternalRaftRequest
 from quorate.proto.rpc_pb2 import RangeRequest, TxnRequest
 from quorate.server import entry as kinds
 from quorate.server.gotext import loggable
@@ -39,9 +40,10 @@ _TRACED: Final = {
 class _Request:
     """A request as text, made when it is asked for."""
 
-    def __init__(self, kind: int, request: object) -> None:
+    def __init__(self, kind: int, request: object, data: bytes = b"") -> None:
         self._kind = kind
         self._request = request
+        self._data = data  # of the entry, which holds the header
 
     def __str__(self) -> str:
         request = self._request
@@ -49,7 +51,12 @@ class _Request:
             return ""
         if self._kind == kinds.EMPTY:
             return loggable(request)
-        return f"{kinds.NAMES.get(self._kind, 'unknown')}:<{loggable(request)}>"
+        named = f"{kinds.NAMES.get(self._kind, 'unknown')}:<{loggable(request)}>"
+        try:
+            header = InternalRaftRequest.FromString(self._data).header
+        except DecodeError:
+            return named
+        return f"header:<{loggable(header)}> {named}"
 
 
 class SlowLog:
@@ -61,13 +68,15 @@ class SlowLog:
         self._stats = stats
         self.warning_ns = warning_ns
 
-    def entry(self, kind: int, request: object, response: bytes, error: RpcError | None, took_ns: int) -> None:
+    def entry(
+        self, kind: int, request: object, data: bytes, response: bytes, error: RpcError | None, took_ns: int
+    ) -> None:
         """An entry was applied, and was slow or refused."""
         size = f"size:{len(response)}" if error is None else ""
         if took_ns > self.warning_ns:
-            self._too_long("", _Request(kind, request), size, error, took_ns)
+            self._too_long("", _Request(kind, request, data), size, error, took_ns)
         if error is not None:
-            fields: dict[str, object] = {"took": format_duration(took_ns), "request": _Request(kind, request)}
+            fields: dict[str, object] = {"took": format_duration(took_ns), "request": _Request(kind, request, data)}
             self._log.warn(_UTIL, "failed to apply request", **fields, response=size, error=error.text)
 
     def read(self, request: object, response: bytes, error: RpcError | None, begun_ns: int, run_ns: int) -> None:
