@@ -53,8 +53,9 @@ def run(words: Sequence[str]) -> int:
 
         return gateway.run(words[2:])
     if len(words) > 1 and words[1] == "grpc-proxy":
-        print(f"etcd {words[1]} is not supported yet", file=sys.stderr)
-        return 1
+        from quorate.cli.proxies import grpc_proxy
+
+        return grpc_proxy.run(words[2:])
     flags = FlagSet(definitions())
     try:
         flags.parse(words[1:])
