@@ -409,8 +409,10 @@ CLUSTER: list[Request] = [
     (
         "update",
         "/v3/cluster/member/update",
-        lambda memory: of(ID=memory["learner"]["member"]["ID"], peerURLs=["http://127.0.0.1:2"]),
-        {"later": "3.5.3: a learner stays one", "ours": '"isLearner":true'},
+        lambda memory: of(
+            ID=memory["members"]["header"]["member_id"], peerURLs=memory["members"]["members"][0]["peerURLs"]
+        ),
+        {},
     ),
     ("update unknown", "/v3/cluster/member/update", of(ID="5", peerURLs=["http://127.0.0.1:3"]), {}),
     ("remove", "/v3/cluster/member/remove", lambda memory: of(ID=memory["learner"]["member"]["ID"]), {}),

@@ -31,12 +31,18 @@ def once(kind: str, *words: str, timeout: float = 30) -> subprocess.CompletedPro
     )
 
 
+def etcdctl(endpoint: str, *words: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    """Run the real etcdctl against an endpoint."""
+    command = [real_binary("etcdctl"), f"--endpoints={endpoint}", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environment())
+
+
 class Proxy:
     """A running proxy, of the kind and with the sub-command that the words say."""
 
-    def __init__(self, kind: str, *words: str, **env: str) -> None:
+    def __init__(self, kind: str, *words: str, port: int = 0, **env: str) -> None:
         self.kind = kind
-        self.port = free_port()
+        self.port = port or free_port()
         self.folder = tempfile.mkdtemp(prefix="quorate-proxy-")
         self.log_path = f"{self.folder}/log"
         words = (words[0], "start", f"--listen-addr=127.0.0.1:{self.port}", *words[1:])

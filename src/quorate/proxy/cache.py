@@ -48,7 +48,7 @@ class Cache:
 
     def add(self, name: Name, request: RangeRequest, answer: bytes) -> None:
         """Keep an answer."""
-        if request.revision <= self.compacted_revision:
+        if 0 < request.revision <= self.compacted_revision:
             return
         self._remove(name)
         span = None if request.revision else (request.key, request.range_end)
