@@ -22,11 +22,6 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 # ruff: noqa: E501  (the help texts are etcd's)
 FAMILIES: Final[dict[str, tuple[str, str]]] = {
-    "etcd_grpc_proxy_cache_hits_total": ("gauge", "Total number of cache hits"),
-    "etcd_grpc_proxy_cache_keys_total": ("gauge", "Total number of keys/ranges cached"),
-    "etcd_grpc_proxy_cache_misses_total": ("gauge", "Total number of cache misses"),
-    "etcd_grpc_proxy_events_coalescing_total": ("counter", "Total number of events coalescing"),
-    "etcd_grpc_proxy_watchers_coalescing_total": ("gauge", "Total number of current watchers coalescing"),
     "etcd_cluster_version": ("gauge", "Which version is running. 1 for 'cluster_version' label with current cluster version"),
     "etcd_debugging_auth_revision": ("gauge", "The current revision of auth store."),
     "etcd_debugging_disk_backend_commit_rebalance_duration_seconds": ("histogram", "The latency distributions of commit.rebalance called by bboltdb backend."),
