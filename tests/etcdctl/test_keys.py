@@ -29,8 +29,8 @@ def test_put_get_del(twins: Twins, mode: str) -> None:
         ["del", "k"],
     ):
         if raw:
-            real, ours = twins.real.run((*args, out), None, None), twins.ours.run((*args, out), None, None)
-            assert (ours.code, len(ours.stdout) > 0) == (real.code, len(real.stdout) > 0)
+            real, *ours = twins.all(*args, out)
+            assert [(each.code, bool(each.stdout)) for each in ours] == 2 * [(real.code, bool(real.stdout))]
         else:
             twins.run(*args, out)
 
@@ -96,12 +96,12 @@ def test_get_forms(twins: Twins) -> None:
 
 def test_3_6_revision_filters(twins: Twins) -> None:
     fill(twins)
-    real, _ = twins.run("get", "a", "-w", "fields")
+    real, *_ = twins.run("get", "a", "-w", "fields")
     created = real.stdout.split('"CreateRevision" : ')[1].split()[0]
-    found = twins.ours.run(("get", "", "--prefix", f"--max-create-rev={created}", "--keys-only"), None, None)
+    found = twins.ours.run(("get", "", "--prefix", f"--max-create-rev={created}", "--keys-only"))
     assert "a" in found.stdout.split()
     assert "b/1" not in found.stdout.split()
-    bad = twins.ours.run(("get", "a", "--min-mod-rev=9", "--max-mod-rev=1"), None, None)
+    bad = twins.ours.run(("get", "a", "--min-mod-rev=9", "--max-mod-rev=1"))
     assert (bad.code, bad.stderr) == (4, "Error: getMinModRev(=9) > getMaxModRev(=1)\n")
 
 
@@ -153,7 +153,7 @@ def test_txn_forms(twins: Twins) -> None:
 
 
 def test_compaction(twins: Twins) -> None:
-    real, _ = twins.run("put", "k", "v", "-w", "json")
+    real, *_ = twins.run("put", "k", "v", "-w", "json")
     revision = int(real.stdout.split('"revision":')[1].split(",")[0])
     twins.run("compaction", str(revision - 1), code=0)
     twins.run("compaction", str(revision - 1), code=1)

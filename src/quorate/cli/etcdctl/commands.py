@@ -138,6 +138,42 @@ MIRROR_FLAGS = [
 ]
 
 
+RESTORE_FLAGS = [
+    number("bump-revision", "How much to increase the latest revision after restore", 0, UINT),
+    text("data-dir", "Path to the data directory"),
+    text(
+        "initial-advertise-peer-urls",
+        "List of this member's peer URLs to advertise to the rest of the cluster",
+        "http://localhost:2380",
+    ),
+    text("initial-cluster", "Initial cluster configuration for restore bootstrap", "default=http://localhost:2380"),
+    text(
+        "initial-cluster-token",
+        "Initial cluster token for the etcd cluster during restore bootstrap",
+        "etcd-cluster",
+    ),
+    number(
+        "initial-memory-map-size",
+        "Initial memory map size of the database in bytes. It uses the default value if not defined or defined to 0",
+        10 << 30,
+        UINT,
+    ),
+    switch(
+        "mark-compacted",
+        "Mark the latest revision after restore as the point of scheduled compaction (required if --bump-revision > 0, "
+        "disallowed otherwise)",
+    ),
+    text("name", "Human-readable name for this member", "default"),
+    switch("skip-hash-check", "Ignore snapshot integrity hash value (required if copied from data directory)"),
+    text("wal-dir", "Path to the WAL directory (use --data-dir if none given)"),
+]
+_STATUS_LONG = (
+    "When --write-out is set to simple, this command prints out comma-separated status lists for each endpoint.\n"
+    "The items in the lists are hash, revision, total keys, total size.\n\n"
+    "Moved to 'etcdctl snapshot status ...'"
+)
+
+
 def _check_flags(what: str, prefix: str, more: str = "") -> list[Flag]:
     loads = f"The {what} check's workload model. Accepted workloads: s(small), m(medium), l(large), xl(xLarge)"
     return [
@@ -321,7 +357,20 @@ _SNAPSHOT = Command(
     "snapshot <subcommand>",
     "Manages etcd node snapshots",
     commands=[
+        Command(
+            "restore <filename> [options]",
+            "Restores an etcd member snapshot to an etcd directory",
+            "offline:restore",
+            RESTORE_FLAGS,
+            long="Moved to `etcdctl snapshot restore ...`",
+        ),
         Command("save <filename>", "Stores an etcd node backend snapshot to a given file", "snapshot:save"),
+        Command(
+            "status <filename>",
+            "[deprecated] Gets backend snapshot status of a given file",
+            "offline:status",
+            long=_STATUS_LONG,
+        ),
     ],
 )
 _USER = Command(
@@ -417,7 +466,10 @@ ROOT = Command(
             "defrag",
             "Defragments the storage of the etcd members with given endpoints",
             "maintenance:defrag",
-            [CLUSTER_FLAG],
+            [
+                CLUSTER_FLAG,
+                text("data-dir", "Optional. If present, defragments a data directory not in use by etcd."),
+            ],
         ),
         Command(
             "del [options] <key> [range_end]",

@@ -45,6 +45,7 @@ class Context:
         self._session: Session | None = None
         self._printer: Printer | None = None
         self._opened: list[Session] = []
+        self._endpoints: list[str] | None = None
 
     def text(self, name: str) -> str:
         """Return a string flag."""
@@ -67,10 +68,19 @@ class Context:
         return self.number(name) / 1e9
 
     def endpoints(self) -> list[str]:
-        """Return the endpoints as given."""
-        value = self.flags.value("endpoints")
-        assert isinstance(value, list), value
-        return [each.strip() for each in value]
+        """Return the endpoints that the SRV records of --discovery-srv name, else those given. Raises ExitError."""
+        if self._endpoints is None:
+            domain = self.text("discovery-srv")
+            if domain:
+                from quorate.cli.etcdctl.settings import discovered, secure
+
+                found = discovered(domain, self.text("discovery-srv-name"))
+                self._endpoints = secure(found, self.on("insecure-discovery"))
+            if not self._endpoints:
+                value = self.flags.value("endpoints")
+                assert isinstance(value, list), value
+                self._endpoints = [each.strip() for each in value]
+        return self._endpoints
 
     @property
     def command_timeout_s(self) -> float:

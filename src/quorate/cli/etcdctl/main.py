@@ -32,6 +32,14 @@ def main() -> NoReturn:
 
 def run(words: Sequence[str]) -> int:
     """Do what the words ask for; return the exit status."""
+    version = os.environ.get("ETCDCTL_API", "")
+    if version == "2":
+        from quorate.cli.etcdctl.v2.app import run as run_v2
+
+        return run_v2(words)
+    if version not in ("", "3"):
+        sys.stderr.write(f"unsupported API version: {version}\n")
+        return 1
     path, rest = find(list(words))
     command = path[-1]
     if len(path) == 1 and (bad := first_word(rest, path)) is not None:

@@ -33,7 +33,12 @@ def alarm_disarm(context: Context) -> None:
 
 
 def defrag(context: Context) -> None:
-    """Defragment every endpoint's database, one after the other."""
+    """Defragment every endpoint's database, one after the other; or, of a member that does not run, its directory."""
+    if context.text("data-dir"):
+        from quorate.cli.etcdctl.offline import defrag as defrag_offline
+
+        defrag_offline(context)
+        return
     failures = 0
     for endpoint in chosen(context):
         session = context.session_with(endpoint)

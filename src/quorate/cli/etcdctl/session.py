@@ -74,8 +74,10 @@ class Session:
         keepalive_ns: tuple[int, int],
         message_bytes: tuple[int, int],
         log_name: str,
+        quiet: bool = False,
     ) -> None:
         self.endpoints = endpoints
+        self._quiet = quiet
         self._tls = tls
         self._with_tls = uses_tls(endpoints[0], configured)
         self._dial_timeout_s = dial_timeout_s
@@ -88,7 +90,7 @@ class Session:
         self._user = ""
         self._password = ""
         self._headers: list[Field] = []
-        self._dial_error = ""
+        self.dial_error = ""
 
     # Connections
 
@@ -103,9 +105,10 @@ class Session:
                 self.leave()
             try:
                 self._conn = self._connect(self.endpoints[self._at % len(self.endpoints)], until_s)
+                self.dial_error = ""
                 continue
             except (OSError, ValueError) as error:
-                self._dial_error = str(error)
+                self.dial_error = str(error)
                 self._at += 1
                 attempt += 1
             pause_s = 0.0 if attempt < len(self.endpoints) else backoff_s(attempt - len(self.endpoints))
@@ -225,9 +228,11 @@ class Session:
         return conn.start(method, [*self._headers, *(headers or [])])
 
     def _warn(self, error: RpcError, attempt: int = 0) -> None:
+        if self._quiet:
+            return
         text = rpc_text(error)
-        if error is grpc.DEADLINE and self._dial_error and self._conn is None:
-            reason = f'connection error: desc = "transport: Error while dialing: {self._dial_error}"'
+        if error is grpc.DEADLINE and self.dial_error and self._conn is None:
+            reason = f'connection error: desc = "transport: Error while dialing: {self.dial_error}"'
             text += f": latest balancer error: {reason}"
         fields: dict[str, str | int] = {
             "target": f"etcd-endpoints://{id(self):#x}/{self.endpoints[0]}",

@@ -28,7 +28,7 @@ def apply_environment(context: Context) -> None:
     """Set the inherited flags that were not given; a variable beside its flag is fatal, an unknown one a warning."""
     flags = context.flags
     inherited = [*GLOBAL_FLAGS, *[flag for each in context.path[1:-1] for flag in each.flags]]
-    used = {PREFIX + "API"} if os.environ.get(PREFIX + "API") == "3" else set()
+    used = {PREFIX + "API"}
     if context.path[-1].name == "watch":
         used |= {PREFIX + "WATCH_KEY", PREFIX + "WATCH_RANGE_END"}
     given = {variable(flag): flag for flag in inherited}
@@ -59,6 +59,27 @@ def apply_environment(context: Context) -> None:
 
                 shown = format_duration(value)
             sys.stderr.write(f"{variable(flag)}={shown}\n")
+
+
+def discovered(domain: str, service_name: str) -> list[str]:
+    """Return the client URLs that the SRV records of a domain name. Raises ExitError."""
+    from quorate.cli.proxies.discover import look_up
+    from quorate.names import LookupFailedError
+
+    try:
+        return [each.url for each in look_up(domain, service_name)]
+    except LookupFailedError as error:
+        raise ExitError(ERROR, str(error)) from None
+
+
+def secure(urls: list[str], insecure: bool) -> list[str]:
+    """Leave out plaintext endpoints, and say so, unless they are welcome."""
+    if insecure:
+        return urls
+    for url in urls:
+        if url.startswith("http://"):
+            sys.stderr.write(f'ignoring discovered insecure endpoint "{url}"\n')
+    return [url for url in urls if not url.startswith("http://")]
 
 
 def tls_options(context: Context) -> tuple[TlsOptions | None, bool]:
@@ -146,8 +167,6 @@ def credentials(user: str, password: str, prompt: str) -> tuple[str, str]:
 
 def open_session(context: Context, endpoints: list[str], log_name: str = "etcd-client") -> Session:
     """Make the session that the flags describe; with a user, log in."""
-    if context.text("discovery-srv"):
-        raise ExitError(ERROR, "discovery by SRV records is not supported yet; give --endpoints")
     tls, configured = tls_options(context)
     user, password = credentials(context.text("user"), context.text("password"), "Password: ")
     # The flags keep what was typed, so that a command with several sessions asks once.

@@ -30,7 +30,7 @@ def discover(log: Log, domain: str, ca_file: str, insecure: bool, service_name: 
     """Return the endpoints of a domain; none for an empty one. Raises LookupFailedError."""
     if not domain:
         return []
-    found = _look_up(domain, service_name)
+    found = look_up(domain, service_name)
     urls = [each.url for each in found]
     log.info(_CALLER, "discovered cluster from SRV", **{"srv-server": domain}, endpoints=urls)
     if insecure:
@@ -52,7 +52,8 @@ def discover(log: Log, domain: str, ca_file: str, insecure: bool, service_name: 
     return good
 
 
-def _look_up(domain: str, service_name: str) -> list[Found]:
+def look_up(domain: str, service_name: str) -> list[Found]:
+    """Return the endpoints of a domain, the secure ones first. Raises LookupFailedError when there are none."""
     names = Names()
     found: list[Found] = []
     problems = []
