@@ -364,8 +364,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
         Flag("auth-token-ttl", "uint", "300", "Time (in seconds) of the auth-token-ttl."),
     )),
     ("Profiling and Monitoring", (
-        Flag("enable-pprof", "bool", "false", "Enable runtime profiling data via HTTP server.", NONE,
-             "there is no profile page yet"),
+        Flag("enable-pprof", "bool", "false", "Enable runtime profiling data via HTTP server."),
         Flag("metrics", "string", "basic",
              "Level of detail for exported metrics, 'extensive' includes server side grpc histogram metrics."),
         Flag("listen-metrics-urls", "urls", "", "List of URLs to listen on for the /metrics and /health endpoints."),

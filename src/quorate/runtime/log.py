@@ -159,6 +159,10 @@ class ZapLog(Log):
         """Write a line at level fatal. The caller ends the process."""
         self._line("fatal", caller, msg, fields)
 
+    def set_level(self, level: str) -> None:
+        """Write lines of this level and above from now on."""
+        self.threshold = LEVELS[level]
+
     def write(self, line: bytes) -> None:
         """Send a finished line to every output."""
         with self._lock:

@@ -17,6 +17,7 @@ import errno
 import platform
 import resource
 import socket
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from quorate.api.services import Services
 from quorate.errors import CorruptError
 from quorate.gateway.handler import Gateway
 from quorate.http.collect import Metrics
+from quorate.http.debug import DebugVars, LogLevel
 from quorate.http.front import ClientFront
 from quorate.http.health import Health
 from quorate.http.mux import AccessController, Mux, WebHandler
@@ -47,12 +49,13 @@ from quorate.runtime.log import ZapLog, stack_of
 from quorate.runtime.loop import UvLoop, exit_process
 from quorate.runtime.memory import defragment_at_start, lock_memory
 from quorate.runtime.peers import Others, PeerDialer
+from quorate.runtime.profile import Profiles
 from quorate.runtime.security import Security
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.sockets import ListenError, SocketListener, address_of, listen
 from quorate.runtime.tls.serve import TlsGate
 from quorate.runtime.urls import Url
-from quorate.runtime.usage import PAUSES, process_usage
+from quorate.runtime.usage import PAUSES, descriptor_limit, go_memory_stats, process_usage
 from quorate.server.bootlog import StartError
 from quorate.server.bootstrap import Bootstrap, BootstrapOptions, have_wal
 from quorate.server.config import SECOND
@@ -163,6 +166,9 @@ class Member:
             platform.python_version(),
         )
 
+        self.vars = DebugVars(lambda: self.server, sys.argv, descriptor_limit, go_memory_stats)
+        self.profiles = Profiles(sys.argv, self._call_on_loop)
+
     @property
     def client_addresses(self) -> list[str]:
         """Where clients connect, "host:port" or a path, with the ports that were bound."""
@@ -196,13 +202,13 @@ class Member:
         server.call_when_published(self._published)
 
     def _time_calls(self) -> None:
-        """Have slow calls said and, with --metrics=extensive, the durations of all kept by method."""
+        """Have slow calls said (all at level debug); with --metrics=extensive keep the durations by method."""
         debug = self.log.threshold == 0
         stats = CallStats(self.loop, self.log, debug)
         for path, method in self.router.methods.items():
             method.observer = stats
             method.slow_ns = 0 if debug else self.settings.warning_unary_ns
-            if self.settings.extensive_metrics and not path.startswith(OWN_UNCOUNTED):
+            if self.settings.extensive_metrics and method.seconds is None and not path.startswith(OWN_UNCOUNTED):
                 method.seconds = Histogram(RPC_SECONDS)
 
     def _bind(self) -> None:
@@ -402,10 +408,21 @@ class Member:
         self.health.register(mux)
         self.versions.register_client(mux)
         self.metrics.register(mux)
+        self.vars.register(mux)
+        if self.settings.enable_pprof:
+            self.profiles.register(mux)
+            LogLevel(self._set_log_level).register(mux)
         access = AccessController(mux, self.settings.cors, self.settings.host_whitelist, url.is_secure)
         asks_names = url.is_secure and self.settings.client_tls.client_cert_auth
         refused = self._auth_enabled if asks_names else None
         return ClientFront(access, self._gateway if self.settings.enable_grpc_gateway else None, refused)
+
+    def _call_on_loop(self, call: Callable[[], None]) -> None:
+        self.loop.aio.call_soon_threadsafe(call)
+
+    def _set_log_level(self, level: str) -> None:
+        self.log.set_level(level)
+        self._time_calls()
 
     def _auth_enabled(self) -> bool:
         return self.server is not None and self.server.auth.enabled

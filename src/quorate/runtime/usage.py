@@ -145,3 +145,35 @@ def process_usage() -> dict[str, float]:
     usage["process_start_time_seconds"] = _boot_time() + float(fields[19]) / _TICKS
     usage["process_open_fds"] = usage["os_fd_used"] = float(len(os.listdir("/proc/self/fd")))
     return usage
+
+
+def go_memory_stats() -> dict[str, object]:
+    """Return the same as /debug/vars shows it, by the names of Go's runtime.MemStats."""
+    usage = memory_usage()
+    stats: dict[str, object] = {
+        "".join(part.capitalize() for part in name.removesuffix("_bytes").split("_")): int(value)
+        for name, value in usage.items()
+        if name not in ("alloc_bytes_total", "last_gc_time_seconds", "gc_cpu_fraction", "next_gc_bytes")
+        and not name.endswith("_total")
+        and not name.startswith(("mspan", "mcache"))
+    }
+    for name in ("TotalAlloc", "Lookups", "Mallocs", "Frees", "MSpanInuse", "MSpanSys", "MCacheInuse", "MCacheSys"):
+        stats[name] = 0
+    stats["GCSys"] = stats.pop("GcSys")
+    stats["NextGC"] = 0
+    stats["LastGC"] = int(PAUSES.last_time_s * 1e9)
+    stats["PauseTotalNs"] = int(PAUSES.total_s * 1e9)
+    stats["PauseNs"] = [int(pause * 1e9) for pause in reversed(PAUSES.recent)]
+    stats["PauseEnd"] = []
+    stats["NumGC"] = PAUSES.count
+    stats["NumForcedGC"] = 0
+    stats["GCCPUFraction"] = PAUSES.fraction()
+    stats["EnableGC"] = gc.isenabled()
+    stats["DebugGC"] = bool(gc.get_debug())
+    stats["BySize"] = []
+    return stats
+
+
+def descriptor_limit() -> int:
+    """Return how many files the process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
