@@ -155,6 +155,22 @@ def test_a_call_ends_in_time(member: Member) -> None:
     through_proxy(member, body)
 
 
+def test_a_cancelled_call_ends(member: Member) -> None:
+    async def body(client: Client, _: Proxy) -> None:
+        async def read() -> None:
+            while True:
+                await client.get("k")
+
+        for turn in range(100):  # whatever the call is just waiting for
+            task = asyncio.create_task(read())
+            await asyncio.sleep(0.0002 * (turn % 20))
+            task.cancel()
+            await asyncio.wait({task}, timeout=5)
+            assert task.cancelled()
+
+    through_proxy(member, body)
+
+
 def test_failover_and_nobody_there(member: Member) -> None:
     async def run() -> None:
         dead = f"127.0.0.1:{free_port()}"

@@ -98,7 +98,8 @@ class Channel:
 
     async def _connect(self, target: Target) -> Link:
         try:
-            return await asyncio.wait_for(connect(target, self._tls, self._limits), self._connect_timeout_s)
+            async with asyncio.timeout(self._connect_timeout_s):
+                return await connect(target, self._tls, self._limits)
         except TimeoutError:
             raise OSError("i/o timeout") from None
 

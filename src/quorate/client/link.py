@@ -201,11 +201,13 @@ async def one_answer(link: Link, path: bytes, headers: list[Field], request: byt
     stream.send(request)
     stream.half_close()
     try:
-        answer = await asyncio.wait_for(stream.next(), timeout_s)
-        if answer is not None:
-            extra = None if stream.ended else await asyncio.wait_for(stream.next(), timeout_s)
-            if extra is None and stream.error is None:
-                return answer
+        # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the answer.
+        async with asyncio.timeout(timeout_s):
+            answer = await stream.next()
+            if answer is not None:
+                extra = None if stream.ended else await stream.next()
+                if extra is None and stream.error is None:
+                    return answer
     except TimeoutError:
         raise grpc.DEADLINE from None
     except RpcError as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quorate.cli.etcdctl.pflag import BOOL, INT, STRING, UINT, Flag
+from quorate.cli.etcdctl.pflag import BOOL, DURATION, INT, LIST, STRING, UINT, Flag
 from quorate.cli.etcdutl.commands import Command
 
 _NAME_WIDTH = 11
-_TYPES = {STRING: " string", INT: " int", UINT: " uint", BOOL: ""}
+_TYPES = {STRING: " string", INT: " int", UINT: " uint", BOOL: "", DURATION: " duration", LIST: " strings"}
 
 
 def flag_rows(flags: Sequence[Flag]) -> str:
@@ -24,6 +24,8 @@ def flag_rows(flags: Sequence[Flag]) -> str:
 def _default(flag: Flag) -> str:
     if flag.default in ("", 0, False):
         return ""
+    if flag.kind == LIST:
+        return f" (default {flag.shown})"
     return f' (default "{flag.default}")' if flag.kind == STRING else f" (default {str(flag.default).lower()})"
 
 
