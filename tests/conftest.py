@@ -9,6 +9,8 @@ import os
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["quorate_pytest"]
+
 settings.register_profile("repeatable", derandomize=True)
 if os.environ.get("QUORATE_REPEATABLE") == "1":
     settings.load_profile("repeatable")

@@ -332,3 +332,32 @@ def test_keepalive_pings_only_with_calls():
     wait(21)
     assert server.conn.closed
     assert call.outcome()[0] == errors.UNAVAILABLE
+
+
+def test_the_last_message_and_the_end_share_a_frame() -> None:
+    pair = Pair()
+    pair.turn()
+    call = Call(pair.conn, "Unary")
+    call.call.send_last(b"hi")
+    out = pair.conn.take_output()
+    data = frames.frame(frames.DATA, frames.FLAG_END_STREAM, 1, grpc_message(b"hi"))
+    assert out.endswith(data)
+    assert out.count(data[3:9]) == 1
+    pair.server.conn.receive(out)
+    pair.turn()
+    assert call.outcome() == (0, "")
+    assert len(call.messages) == 1
+
+
+@pytest.mark.parametrize("size", [0, 16_379, 16_380, 70_000, 300_000])
+def test_last_messages_of_any_size_arrive(size: int) -> None:
+    pair = Pair()
+    waiting = []
+    for _ in range(3):  # before the server's greeting, and beyond what windows take at once
+        waiting.append(Call(pair.conn, "Unary"))
+        waiting[-1].call.send_last(b"x" * size)
+        waiting[-1].call.send(b"more")
+    pair.turn()
+    for call in waiting:
+        assert call.outcome() == (0, "")
+        assert [len(message) for message in call.messages] == [size]

@@ -52,9 +52,11 @@ class DirectCall:
 
     def send(self, message: Message, last: bool = False) -> None:
         """Queue a message."""
-        self.call.send(message.SerializeToString())
+        data = message.SerializeToString()
         if last:
-            self.call.half_close()
+            self.call.send_last(data)
+        else:
+            self.call.send(data)
 
     def next(self, until_s: float | None) -> bytes | None:
         """Wait for the next message; None at the end. Raises RpcError, grpc.DEADLINE at monotonic `until_s`."""

@@ -153,9 +153,9 @@ class Stream:
         """Queue a message."""
         self._call.send(message)
 
-    def half_close(self) -> None:
-        """Send no more."""
-        self._call.half_close()
+    def send_last(self, message: bytes) -> None:
+        """Queue a message, and send no more."""
+        self._call.send_last(message)
 
     def cancel(self) -> None:
         """Give the call up."""
@@ -198,8 +198,7 @@ class Stream:
 async def one_answer(link: Link, path: bytes, headers: list[Field], request: bytes, timeout_s: float) -> bytes:
     """Make a unary call. Raises Unprocessed when it may be repeated anyhow, else RpcError."""
     stream = Stream(link, path, [*headers, (b"grpc-timeout", grpc.format_timeout(int(timeout_s * 1e9)))])
-    stream.send(request)
-    stream.half_close()
+    stream.send_last(request)
     try:
         # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the answer.
         async with asyncio.timeout(timeout_s):

@@ -83,8 +83,7 @@ async def _attempt(channel: Channel, path: str) -> int:
     link, stream = await channel.stream(SNAPSHOT)
     file = SnapshotFile(path)
     try:
-        stream.send(pb.SnapshotRequest().SerializeToString())
-        stream.half_close()
+        stream.send_last(pb.SnapshotRequest().SerializeToString())
         while (data := await stream.next()) is not None:
             file.write(SNAPSHOT.decode(data).blob)
     except RpcError as error:

@@ -1,8 +1,7 @@
 """The client's role: calls out over one HTTP/2 connection.
 
     call = conn.call(b"/etcdserverpb.KV/Put", [], on_headers, on_message, on_end, timeout_ns)
-    call.send(request)
-    call.half_close()
+    call.send_last(request)         # or send, any number of times, and half_close
 
 The callbacks come from `receive`, `tick` or `cancel`, on the loop: `on_headers(fields)` at most once,
 `on_message(bytes)` any number of times, and `on_end(error, trailers)` exactly once; `error` is None for status OK.
@@ -22,6 +21,7 @@ from quorate.wire import frames, grpc
 from quorate.wire.deframe import GrpcStream
 from quorate.wire.flow import Stream
 from quorate.wire.frames import Http2Error, Limits, TransportStats
+from quorate.wire.grpc import PREFIX_BYTES
 from quorate.wire.headers import Field, encode_field, encode_fields
 from quorate.wire.http2 import Connection
 
@@ -64,6 +64,23 @@ class ClientCall(GrpcStream):
             self.client.stats.sent_bytes += len(message)
             self.send_message(message)
 
+    def send_last(self, message: bytes) -> None:
+        """Queue one request message and send no more: in one frame, when it may leave now."""
+        size = PREFIX_BYTES + len(message)
+        conn = self.conn
+        if self.ended or self._closing or not self.id or not conn.can_send(self, size):
+            self.send(message)
+            self.half_close()
+            return
+        self._closing = True
+        self.client.stats.sent_bytes += len(message)
+        self.send_window -= size
+        conn.send_window -= size
+        conn.sent_frames += 1
+        head = (size << 16 | frames.FLAG_END_STREAM).to_bytes(5, "big")
+        conn.put(b"".join((head, self.id.to_bytes(4, "big"), len(message).to_bytes(PREFIX_BYTES, "big"), message)))
+        conn.sent_end(self)
+
     def half_close(self) -> None:
         """Send no more messages."""
         if self.ended or self._closing:
@@ -86,11 +103,15 @@ class ClientCall(GrpcStream):
         """The stream has its id and its HEADERS are queued: send what has waited."""
         early = self._early
         self._early = []
+        closing = self._closing
+        self._closing = False
+        last = early.pop() if closing and early else None
         for message in early:
-            self.client.stats.sent_bytes += len(message)
-            self.send_message(message)
-        if self._closing:
-            self.conn.send_end(self, frames.frame(frames.DATA, frames.FLAG_END_STREAM, self.id, b""))
+            self.send(message)
+        if last is not None:
+            self.send_last(last)
+        elif closing:
+            self.half_close()
 
     def give_up(self, error: RpcError) -> None:
         """End the call from our side."""

@@ -129,9 +129,7 @@ class Client:
             return
         call = self._call
         assert call is not None
-        sent = http.call(call.path, self._run.headers, None, self._on_message, self._on_end)
-        sent.send(call.data)
-        sent.half_close()
+        http.call(call.path, self._run.headers, None, self._on_message, self._on_end).send_last(call.data)
 
     def _message(self, message: bytes) -> None:
         self._answer = message

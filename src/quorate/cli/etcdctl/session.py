@@ -205,8 +205,7 @@ class Session:
             left_ns = max(int((until_s - time.monotonic()) * 1e9), 1)
             headers = [*headers, (b"grpc-timeout", grpc.format_timeout(left_ns))]
         call = conn.start(method, headers)
-        call.call.send(data)
-        call.call.half_close()
+        call.call.send_last(data)
         try:
             answer = call.next(until_s)
             if answer is None or call.next(until_s) is not None:
