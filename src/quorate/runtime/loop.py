@@ -193,4 +193,9 @@ class UvLoop(Loop):
             self._computations.put(None)
             self._computer.join()
             self._computer = None
+        left = asyncio.all_tasks(self.aio)
+        for task in left:
+            task.cancel()
+        if left:
+            self.aio.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self.aio.close()

@@ -15,6 +15,7 @@ from quorate.runtime.log import FileOutput, ZapLog
 from quorate.runtime.member import MemberThread
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.sockets import ListenError
+from quorate.runtime.tls.info import TlsInfo
 from quorate.runtime.urls import parse_urls
 
 HOST = "127.0.0.1"
@@ -75,8 +76,9 @@ class EmbeddedMember:
 
     @property
     def url(self) -> str:
-        """http://host:port for clients."""
-        return f"http://{self.endpoint}"
+        """http://host:port for clients, https:// when `settings` have a certificate for them (`client_tls`)."""
+        tls: TlsInfo | None = self._settings.get("client_tls")
+        return f"http://{self.endpoint}" if tls is None or tls.empty else f"https://{self.endpoint}"
 
     @property
     def peer_url(self) -> str:
