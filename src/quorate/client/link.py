@@ -157,6 +157,10 @@ class Stream:
         """Queue a message, and send no more."""
         self._call.send_last(message)
 
+    def half_close(self) -> None:
+        """Send no more."""
+        self._call.half_close()
+
     def cancel(self) -> None:
         """Give the call up."""
         self._call.cancel()
