@@ -10,11 +10,13 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import h2.settings
+import hpack
 import pytest
 
 from quorate import errors
 from quorate.wire import frames
 from quorate.wire.frames import Limits
+from quorate.wire.headers import encode_fields
 from quorate.wire.server import Http2Call, ServerStream
 from quorate.wire.web import STREAMED, FunctionHandler, HttpHandler
 from tests.wire.rig import (
@@ -799,3 +801,37 @@ def test_finished_calls_leave_nothing_for_the_garbage_collector():
         assert [each for each in gc.get_objects() if isinstance(each, (ServerStream, Http2Call))] == []
     finally:
         gc.enable()
+
+
+def test_a_client_with_a_small_header_table_is_told_that_we_know():
+    server = Server()
+    client = hpack.Decoder()
+    settings = frames.settings_frame([(frames.SET_HEADER_TABLE_SIZE, 0), (frames.SET_INITIAL_WINDOW_SIZE, 0)])
+    server.conn.receive(frames.PREFACE + frames.settings_frame([(frames.SET_INITIAL_WINDOW_SIZE, 0)]))
+    block = encode_fields([(name.encode(), value.encode()) for name, value in request_fields()])
+    call = frames.frame(frames.HEADERS, 4, 1, block) + frames.frame(frames.DATA, 1, 1, grpc_message(b"early"))
+    server.conn.receive(call)
+    before = split_frames(server.conn.take_output())
+    assert [payload[:1] for kind, _, _, payload in before if kind == frames.HEADERS] == [b"\x88"]
+    server.conn.receive(settings)
+    server.conn.receive(frames.window_update(1, 1000))
+    server.conn.receive(frames.frame(frames.HEADERS, 5, 3, block[:-1] + b"x"))
+    for path in ("/test.Echo/Unary", "/test.Echo/Fail", "/no/method"):
+        block = encode_fields([(name.encode(), value.encode()) for name, value in request_fields(path)])
+        stream = server.conn.peer_last_id + 2
+        server.conn.receive(frames.frame(frames.HEADERS, 4, stream, block))
+        server.conn.receive(frames.frame(frames.DATA, 1, stream, grpc_message(b"m")) + frames.window_update(stream, 99))
+    client.max_allowed_table_size = 0
+    blocks = [payload for kind, _, _, payload in split_frames(server.conn.take_output()) if kind == frames.HEADERS]
+    assert len(blocks) >= 5
+    for payload in blocks:
+        assert payload[:1] == b"\x20"
+        assert client.decode(payload)
+
+
+def test_a_status_that_is_longer_than_a_frame_takes_several():
+    server = Server()
+    peer = Peer(server)
+    stream = peer.call(b"\xe2\x82\xac".ljust(3) * 6000, "/test.Echo/Fail")
+    assert peer.status(stream)[0] == 5
+    assert len(peer.status(stream)[1]) > 16384

@@ -241,8 +241,7 @@ class ClientConnection(Connection):
         self._authority = authority
         self._scheme = scheme
         self._next_id = 1
-        self._max_streams = 100  # until the server's SETTINGS say more
-        self._streams_limited = False
+        self._max_streams = frames.MAX_STREAM_ID
         self._waiting: deque[ClientCall] = deque()
         self._blocks: dict[bytes, bytes] = {}
 
@@ -270,7 +269,7 @@ class ClientConnection(Connection):
             self.set_deadline(call, self.clock() + timeout_ns)
             if self.deadline_set is not None:
                 self.deadline_set()
-        if self._waiting or len(self.streams) >= self._max_streams:
+        if self._waiting or not self._settled or len(self.streams) >= self._max_streams:
             self._waiting.append(call)
         else:
             self._open(call)
@@ -299,14 +298,7 @@ class ClientConnection(Connection):
         self._next_id += 2
         call.send_window = self.peer_window
         self.streams[call.id] = call
-        block = call.block
-        size = self.peer_frame_bytes
-        first = block[:size]
-        end = frames.FLAG_END_HEADERS if len(block) <= size else 0
-        self.put(frames.frame(frames.HEADERS, end, call.id, first))
-        for at in range(size, len(block), size):
-            end = frames.FLAG_END_HEADERS if at + size >= len(block) else 0
-            self.put(frames.frame(frames.CONTINUATION, end, call.id, block[at : at + size]))
+        self.put(self.head(frames.FLAG_END_HEADERS, call.id, call.block))
         self.sent_frames += 1
         call.block = b""
         call.opened()
@@ -353,13 +345,11 @@ class ClientConnection(Connection):
     def peer_max_streams(self, count: int) -> None:
         """Hold to the server's limit."""
         self._max_streams = count
-        self._streams_limited = True
-        self._open_waiting()
+        if self._settled:
+            self._open_waiting()
 
     def settled(self) -> None:
         """The server's SETTINGS have come."""
-        if not self._streams_limited:
-            self._max_streams = frames.MAX_STREAM_ID
         self._open_waiting()
         if self.ready is not None:
             self.ready()

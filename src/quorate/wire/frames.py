@@ -80,6 +80,17 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
     return frame_prefix(kind, flags, len(payload)) + stream_id.to_bytes(4, "big") + payload
 
 
+def header_frames(flags: int, stream_id: int, block: bytes) -> bytes:
+    """Return HEADERS, and CONTINUATION frames when the block is longer than any peer must take in one frame."""
+    if len(block) <= DEFAULT_FRAME_SIZE:
+        return frame(HEADERS, flags | FLAG_END_HEADERS, stream_id, block)
+    out = [frame(HEADERS, flags & ~FLAG_END_HEADERS, stream_id, block[:DEFAULT_FRAME_SIZE])]
+    for at in range(DEFAULT_FRAME_SIZE, len(block), DEFAULT_FRAME_SIZE):
+        last = FLAG_END_HEADERS if at + DEFAULT_FRAME_SIZE >= len(block) else 0
+        out.append(frame(CONTINUATION, last, stream_id, block[at : at + DEFAULT_FRAME_SIZE]))
+    return b"".join(out)
+
+
 def frame_prefix(kind: int, flags: int, length: int) -> bytes:
     """Return the first five bytes of a frame, to be followed by the stream id and the payload."""
     return (length << 16 | kind << 8 | flags).to_bytes(5, "big")

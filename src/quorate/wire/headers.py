@@ -31,6 +31,7 @@ from quorate.wire.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Http2Error
 Field = tuple[bytes, bytes]
 
 TABLE_SIZE: Final = 4096
+EMPTY_TABLE: Final = b"\x20"  # a size update to 0, at the start of a block
 STATIC: Final[list[Field]] = [(b"", b""), *HeaderTable.STATIC_TABLE]
 STATIC_COUNT: Final = 61
 ENTRY_OVERHEAD: Final = 32

@@ -35,7 +35,7 @@ from quorate.wire.frames import (
     Limits,
     TransportStats,
 )
-from quorate.wire.headers import HeaderDecoder
+from quorate.wire.headers import EMPTY_TABLE, TABLE_SIZE, HeaderDecoder
 
 FRAME_HEAD: Final = 9
 RESET_IDS_KEPT: Final = 1024
@@ -54,6 +54,7 @@ class Connection(Outbox):
         self.held_bytes = 0  # what all streams hold, see Stream.held
         self.recv_window = limits.connection_window
         self.draining = False
+        self.small_table = False  # the peer wants a smaller header table than the usual one
         self.peer_last_id = 0  # the highest stream that the peer has opened
         self.pings_unexcused = True  # nothing was sent since the last ping of the peer
         self._is_server = is_server
@@ -241,6 +242,25 @@ class Connection(Outbox):
     def when_free(self, stream: Stream, message: bytes) -> None:
         """Call `stream.serve` with a whole request, now or when its turn has come. For the server's role."""
         raise NotImplementedError
+
+    def head(self, flags: int, stream_id: int, block: bytes) -> bytes:
+        """Return the frames of a header block.
+
+        What we send uses no table. But a peer that makes its table smaller waits for us to say that we know: the next
+        block must begin with a size update (RFC 7541, 4.2), and for such peers every one does.
+        """
+        if self.small_table:
+            block = EMPTY_TABLE + block
+        return frames.header_frames(flags, stream_id, block)
+
+    def _shrink_table(self) -> None:
+        if self.small_table:
+            return
+        self.small_table = True
+        for stream in self.streams.values():
+            tail = stream.tail
+            if len(tail) > FRAME_HEAD and tail[3] == HEADERS and tail[4] & FLAG_END_HEADERS:
+                stream.tail = self.head(tail[4], stream.id, tail[FRAME_HEAD:])
 
     # Frames
 
@@ -507,6 +527,9 @@ class Connection(Outbox):
             if not frames.DEFAULT_FRAME_SIZE <= value < 1 << 24:
                 raise Http2Error(frames.PROTOCOL_ERROR, "bad maximum frame size")
             self.peer_frame_bytes = min(value, 4 * frames.DEFAULT_FRAME_SIZE)  # more would harm fairness
+        elif key == frames.SET_HEADER_TABLE_SIZE:
+            if value < TABLE_SIZE:
+                self._shrink_table()
         elif key == frames.SET_ENABLE_PUSH:
             if value > 1 or (value == 1 and not self._is_server):
                 raise Http2Error(frames.PROTOCOL_ERROR, "bad ENABLE_PUSH")

@@ -166,7 +166,7 @@ class WebReply(HttpReply):
         block = encode_fields(fields)
         conn = self._stream.conn
         conn.sent_frames += 1
-        conn.put(frames.frame(frames.HEADERS, frames.FLAG_END_HEADERS, self._stream.id, block))
+        conn.put(conn.head(frames.FLAG_END_HEADERS, self._stream.id, block))
 
     def write(self, chunk: bytes) -> None:
         """Send more of the body."""

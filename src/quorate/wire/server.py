@@ -131,7 +131,10 @@ class ServerStream(GrpcStream):
             self.began = True
             head = self.head
             self.conn.sent_frames += 1
-            self.conn.put(b"".join((head.reply_prefix, self.id.to_bytes(4, "big"), head.reply_block)))
+            if self.conn.small_table:
+                self.conn.put(self.conn.head(END_HEADERS, self.id, head.reply_block))
+            else:
+                self.conn.put(b"".join((head.reply_prefix, self.id.to_bytes(4, "big"), head.reply_block)))
 
     def end(self, error: RpcError | None) -> None:
         """Send the trailers behind what is queued; a call that has sent nothing fails in one frame."""
@@ -142,7 +145,7 @@ class ServerStream(GrpcStream):
             self.began = True
             block = self.head.reply_block + block
         self.conn.sent_frames += 1
-        self.conn.send_end(self, frames.frame(frames.HEADERS, END_BOTH, self.id, block))
+        self.conn.send_end(self, self.conn.head(END_BOTH, self.id, block))
 
 
 class Http2Call(ServerCall):
@@ -378,7 +381,7 @@ class ServerConnection(Connection):
             text = f"invalid gRPC request content-type {content_type}"
             unsupported.refuse(415, b"application/grpc", RpcError(errors.INVALID_ARGUMENT, text))
             refusal = unsupported.refusal
-        self.put_control(frames.frame(frames.HEADERS, END_BOTH, stream_id, refusal))
+        self.put_control(self.head(END_BOTH, stream_id, refusal))
         if not ended:
             self.reset(stream_id, frames.NO_ERROR)
 
@@ -493,7 +496,7 @@ class ServerConnection(Connection):
         """Send one message and status OK."""
         size = len(response)
         self.stats.sent_bytes += size
-        if stream.recv_open or stream.began or not self.can_send(stream, size + PREFIX_BYTES):
+        if self.small_table or stream.recv_open or stream.began or not self.can_send(stream, size + PREFIX_BYTES):
             stream.begin()
             stream.send_message(response)
             stream.end(None)
