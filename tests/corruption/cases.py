@@ -12,8 +12,8 @@ lets a member start on that). The verdicts:
                   of a name, of a lease. `hashed`: HashKV differs from that of the undamaged one (and so from that of
                   the other members); the rest shows in the HASH of `snapshot status`
 
-Anything else is a failure: SILENT (another state, without one of these excuses) or BROKEN (an exception that is no
-refusal).
+Anything else is a failure: SILENT (another state, without one of these excuses), BROKEN (an exception that is no
+refusal) or MISSED (refused, and `etcdutl verify` finds nothing).
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from collections.abc import Callable
 
 from google_crc32c import value as crc32c
 
+from quorate.backup.offline import Paths
 from quorate.backup.restore import RestoreOptions, restore
+from quorate.backup.verify import verify_directory
 from quorate.ports import NullLog
 from tests.corruption.disk import MemoryDisk
 from tests.corruption.world import (
@@ -49,7 +51,8 @@ PAGE = 4096
 SECTOR = 512
 REFUSED, CLEAN, SHORTENED, UNPROTECTED = "refused", "clean", "shortened", "unprotected"
 SAID = {"repairing", "filled the log up to the database with empty entries"}
-SILENT, BROKEN = "SILENT", "BROKEN"
+SILENT, BROKEN, MISSED = "SILENT", "BROKEN", "MISSED"
+BAD = (SILENT, BROKEN, MISSED)
 Damage = Callable[[random.Random, bytes, int], bytes]
 
 
@@ -86,6 +89,13 @@ def blank(rng: random.Random, content: bytes, unit: int) -> bytes:
 
 
 DAMAGES: list[Damage] = [flip, flip, truncate, swap, blank]
+# Which directories have which file; "real" is real etcd's.
+KINDS = {
+    "db": ["young", "old", "real"],
+    "wal": ["young", "old", "real"],
+    "snap": ["old", "real"],
+    "snap.db": ["received"],
+}
 TARGETS = ("db", "wal", "snap", "snap.db", "snapshot", "unsigned snapshot")
 
 
@@ -113,9 +123,7 @@ class Case:
         return self
 
     def _directory(self) -> None:
-        kind = "received" if self.target == "snap.db" else self.rng.choice(["young", "old"])
-        if self.target == "snap":
-            kind = "old"
+        kind = self.rng.choice(KINDS[self.target])
         files = dict(base(kind))
         ends = {"db": DB, "wal": ".wal", "snap": ".snap", "snap.db": ".snap.db"}
         path = self.rng.choice(sorted(name for name in files if name.endswith(ends[self.target])))
@@ -131,6 +139,8 @@ class Case:
             self.verdict = BROKEN
         elif outcome.refused:
             self.verdict = REFUSED
+            if not verify_directory(MemoryDisk(files), Paths("d")).damaged:
+                self.verdict = MISSED
         elif outcome.dump == wanted:
             self.verdict = CLEAN
         elif path.startswith(WAL):
@@ -248,12 +258,12 @@ def main() -> None:
 
     def report(case: Case, seed: int) -> None:
         nonlocal bad
-        if case.verdict in (SILENT, BROKEN):
+        if case.verdict in BAD:
             bad += 1
             print(f"{case.verdict}: seed {seed}, {case.name}: {case.text}", flush=True)
 
     found = run(given.cases, given.seed, report)
-    columns = (REFUSED, CLEAN, SHORTENED, "said", UNPROTECTED, "hashed", SILENT, BROKEN)
+    columns = (REFUSED, CLEAN, SHORTENED, "said", UNPROTECTED, "hashed", *BAD)
     print(f"{'':26}" + "".join([f"{column:>12}" for column in columns]))
     total: Counter[str] = Counter()
     for name in sorted(found):

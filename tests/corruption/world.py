@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from quorate.backup.offline import BackupError
+from quorate.backup.records import RecordCheck
 from quorate.errors import CorruptError
 from quorate.mvcc.revision import is_tombstone, main_of
 from quorate.ports import Log, NullLog
@@ -29,12 +31,14 @@ from quorate.storage.bolt.freelist import FREE
 from quorate.storage.bolt.page import LEAF, MAGIC, Pages
 from quorate.storage.bolt.reach import page_states
 from tests.corruption.disk import MemoryDisk
+from tests.interchange.visible import Client
+from tests.oracle import Member
 from tests.server.world import MS, SECOND, Answer, Node
 
 Files = dict[str, bytes]
 Dump = dict[str, list[tuple[bytes, bytes]]]
 DB, SNAP, WAL = "d/member/snap/db", "d/member/snap/", "d/member/wal/"
-COMPACTED = 60
+COMPACTED = 60  # by our members
 VOLATILE = (schema.CONSISTENT_INDEX, schema.TERM, schema.FINISHED_COMPACT_REV, schema.SCHEDULED_COMPACT_REV)
 REFUSALS = (CorruptError, StartError, BackupError, OSError)
 
@@ -127,7 +131,9 @@ def _work(node: Node, rng: random.Random, count: int, answers: list[Answer]) -> 
 @functools.cache
 def base(kind: str) -> Files:
     """Return the files of a member that was killed: "young" without snapshots, "old" with them, "received" between
-    a leader's snapshot and the start that puts its database in place."""
+    a leader's snapshot and the start that puts its database in place; "real" is real etcd's, with snapshots."""
+    if kind == "real":
+        return _real()
     rng = random.Random(kind)
     count = 1_000_000 if kind == "young" else 60
     disk = MemoryDisk({})
@@ -162,6 +168,28 @@ def base(kind: str) -> Files:
     return {name: _trimmed(content) for name, content in files.items() if not name.endswith(".tmp")}
 
 
+def _real() -> Files:
+    member = Member("real", flags=["--snapshot-count=60"])
+    member.health_path = "/health?exclude=NOSPACE"
+    try:
+        member.start()
+        with Client(member) as client:
+            client.write_history(0)  # with a compaction; its last one is at the end of the third
+            client.write_history(1)
+            client.write_history(2)
+        member.kill()
+        root = Path(member.data_dir)
+        found = {f"d/{path.relative_to(root)}": path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    finally:
+        member.close()
+    return {name: _trimmed(_cut(name, content)) for name, content in found.items() if not name.endswith(".tmp")}
+
+
+def _cut(name: str, content: bytes) -> bytes:
+    """Drop most of a log's preallocated room."""
+    return content.rstrip(b"\0") + bytes(3 * 512) if name.endswith(".wal") else content
+
+
 def _trimmed(content: bytes) -> bytes:
     """Drop the room into which a database has not grown yet, so that damage hits what is there."""
     if content[16:20] != MAGIC.to_bytes(4, "little"):
@@ -192,6 +220,7 @@ def unprotected(content: bytes) -> set[int]:
     unless they are revisions; of those up to the compaction, the sub revisions, and all of a tombstone."""
     db = Db.open(MemoryDisk({"db": content}), "db", NullLog(), read_only=True)
     pages = db.pages
+    compacted = RecordCheck.of(db.begin_read()).compacted
     found: set[int] = set()
     leaves = _leaves(db)
     revisions = {pgid for pgid in leaves if _holds_revisions(db, pgid)}
@@ -206,7 +235,7 @@ def unprotected(content: bytes) -> set[int]:
                 first = start_at
                 if pgid in revisions:
                     key = page[start_at:middle]
-                    old = main_of(key) <= COMPACTED
+                    old = main_of(key) <= compacted
                     first = middle if not old else start_at if is_tombstone(key) else start_at + 9
                 found.update(range(base_at + first, base_at + end))
     return found

@@ -14,6 +14,7 @@ from quorate.errors import CorruptError
 from quorate.membership.member import parse_member_json
 from quorate.membership.version import parse_version
 from quorate.mvcc.revision import check_key
+from quorate.ports import Log
 from quorate.proto.auth_pb2 import Role, User
 from quorate.storage import schema
 from quorate.storage.bolt.db import Db
@@ -25,10 +26,25 @@ _PAGE_PROBLEMS_MAX: Final = 20
 Rule = Callable[[bytes, bytes], None]
 
 
+class _Roots(Log):
+    """Notes what opening a database says of its two roots."""
+
+    def __init__(self, report: Report, path: str) -> None:
+        self._report = report
+        self._path = path
+
+    def warn(self, caller: str, msg: str, **fields: object) -> None:  # noqa: ARG002
+        """Note the warning."""
+        advice = (
+            "a crash while it was written leaves this, and the state before it is used; the log makes up for it"
+        )
+        self._report.add(NOTE, self._path, -1, f"{msg}: page {fields.get('page')}: {fields.get('error')}", advice)
+
+
 def check_database(report: Report, path: str, advice: str) -> int:
     """Check a database; return its consistent index, -1 when it cannot be read. Raises OSError."""
     try:
-        db = Db.open(report.disk, path, report.log, read_only=True, wait=False)
+        db = Db.open(report.disk, path, _Roots(report, path), read_only=True, wait=False)
     except BlockingIOError:
         report.add(BAD, path, -1, "in use by a member: what is read may change meanwhile", "stop the member first")
         return -1

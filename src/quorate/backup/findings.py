@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from quorate.errors import CorruptError
-from quorate.ports import Disk, Log
+from quorate.ports import Disk
 
 NOTE: Final = "note"
 BAD: Final = "bad"
@@ -26,9 +26,8 @@ class Finding:
 class Report:
     """All of one run."""
 
-    def __init__(self, disk: Disk, log: Log) -> None:
+    def __init__(self, disk: Disk) -> None:
         self.disk = disk
-        self.log = log
         self.facts: list[tuple[str, str]] = []
         self.findings: list[Finding] = []
 

@@ -36,7 +36,7 @@ class RecordCheck:
         self.problems: list[str] = []
         self.leases: dict[bytes, int] = {}
         self.more = 0  # problems beyond the first ones
-        self._compacted = compacted  # the highest revision that a compaction was asked for
+        self.compacted = compacted  # the highest revision that a compaction was asked for
         self._sub = 0
         self._histories: dict[bytes, tuple[int, int]] = {}  # create revision and version, zeros after a tombstone
 
@@ -78,11 +78,11 @@ class RecordCheck:
 
     def _order(self, key: bytes) -> None:
         main, sub = main_of(key), sub_of(key)
-        if main > self._compacted:
+        if main > self.compacted:
             if main == self.revision:
                 wanted = (main, self._sub + 1)
             else:
-                wanted = (max(self.revision, self._compacted) + 1, 0)
+                wanted = (max(self.revision, self.compacted) + 1, 0)
             if (main, sub) != wanted:
                 text = f"revision {_shown(key)} follows {self.revision}/{self._sub}: what is between them is lost"
                 self._note(self.problems, text)
@@ -93,7 +93,7 @@ class RecordCheck:
         name, create, mod, version, data, lease = fields
         before = self._histories.get(name)
         if not value:
-            if main != self._compacted:
+            if main != self.compacted:
                 self._note(self.problems, f"revision {_shown(key)}: the record is empty")
             return
         if not name:
@@ -102,7 +102,7 @@ class RecordCheck:
         if is_tombstone(key):
             if value != encode_tombstone(name):
                 self._note(self.problems, f"revision {_shown(key)}: a tombstone with more than a key")
-            if main > self._compacted and not (before and before[1]):
+            if main > self.compacted and not (before and before[1]):
                 self._note(self.problems, f"revision {_shown(key)}: deletes {name!r}, which does not exist")
             self._histories[name] = (0, 0)
             self.live.discard(name)
@@ -126,7 +126,7 @@ class RecordCheck:
     def _follows(self, main: int, create: int, version: int, before: tuple[int, int] | None) -> bool:
         if before is not None and before[1]:
             return create == before[0] and version == before[1] + 1
-        if before is not None or main > self._compacted:
+        if before is not None or main > self.compacted:
             return create == main and version == 1
         # What came before it may be compacted away.
         return (create == main) if version == 1 else (version > 1 and 1 < create < main)

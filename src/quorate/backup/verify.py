@@ -20,7 +20,7 @@ from quorate.backup.offline import BackupError, Paths
 from quorate.backup.status import DIGEST_BYTES, digest_of, has_digest
 from quorate.errors import CorruptError
 from quorate.membership.v2store import decode_v2store
-from quorate.ports import Disk, File, Log, NullLog
+from quorate.ports import Disk, File, NullLog
 from quorate.server.bootstrap import check_commit, read_metadata
 from quorate.storage.snapfile import snap_name
 from quorate.storage.wal_reader import TORN, RecordReader, WalContents, list_segments
@@ -33,9 +33,9 @@ _FROM_OTHERS: Final = (
 _RETAKE: Final = "take another snapshot; --skip-hash-check restores this one with whatever is wrong in it"
 
 
-def verify_file(disk: Disk, path: str, log: Log) -> Report:
+def verify_file(disk: Disk, path: str) -> Report:
     """Check a snapshot file. Raises OSError."""
-    report = Report(disk, log)
+    report = Report(disk)
     file = disk.open(path, read_only=True)
     try:
         size = file.size()
@@ -51,11 +51,11 @@ def verify_file(disk: Disk, path: str, log: Log) -> Report:
     return report
 
 
-def verify_directory(disk: Disk, paths: Paths, log: Log) -> Report:
+def verify_directory(disk: Disk, paths: Paths) -> Report:
     """Check a directory. Raises BackupError when there is none, OSError."""
     if not disk.exists(paths.snap) and not disk.exists(paths.wal):
         raise BackupError(f"{paths.data_dir} is not the data directory of a member: no {paths.snap}, no {paths.wal}")
-    report = Report(disk, log)
+    report = Report(disk)
     known = _check_log(report, paths)
     start = _check_snaps(report, paths, known)
     contents = _check_replay(report, paths, start) if known is not None else None
@@ -177,7 +177,11 @@ def _check_received(report: Report, paths: Paths, start: WalSnapshot | None) -> 
         wanted = start is not None and name == f"{start.index:016x}.snap.db"
         found = found or wanted
         report.add(NOTE, path, -1, "a database received from a leader", "a start puts it in place if it is wanted")
-        check_database(report, path, "remove it if the database is newer; else " + _FROM_OTHERS)
+        advice = "remove it if the database is newer; else " + _FROM_OTHERS
+        index = check_database(report, path, advice)
+        if wanted and start is not None and 0 <= index < start.index:
+            text = f"it has seen entries up to {index}, and belongs to the snapshot at {start.index}"
+            report.add(BAD, path, -1, text, advice)
     return found
 
 

@@ -13,7 +13,6 @@ from quorate.cli.etcdctl.context import BAD_FEATURE, ExitError, bad_args
 from quorate.cli.etcdctl.gojson import string
 from quorate.cli.etcdutl.context import Context
 from quorate.cli.etcdutl.printer import check_format
-from quorate.ports import NullLog
 
 DAMAGED = 2
 _COLOURS = {"bad": "\x1b[31m", "note": "\x1b[33m", "fine": "\x1b[32m"}
@@ -30,10 +29,10 @@ def verify(context: Context) -> None:
     if form not in ("simple", "json"):
         raise ExitError(BAD_FEATURE, f"{form} not supported as output format")
     if data_dir:
-        report = verify_directory(context.disk, Paths(data_dir, context.text("wal-dir")), NullLog())
+        report = verify_directory(context.disk, Paths(data_dir, context.text("wal-dir")))
     else:
         require_file(context.disk, context.args[0])
-        report = verify_file(context.disk, context.args[0], NullLog())
+        report = verify_file(context.disk, context.args[0])
     context.print(_json(report) if form == "json" else _text(report, sys.stdout.isatty()))
     if report.damaged:
         raise ExitError(DAMAGED)
