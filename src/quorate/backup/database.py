@@ -35,9 +35,7 @@ class _Roots(Log):
 
     def warn(self, caller: str, msg: str, **fields: object) -> None:  # noqa: ARG002
         """Note the warning."""
-        advice = (
-            "a crash while it was written leaves this, and the state before it is used; the log makes up for it"
-        )
+        advice = "a crash while it was written leaves this, and the state before it is used; the log makes up for it"
         self._report.add(NOTE, self._path, -1, f"{msg}: page {fields.get('page')}: {fields.get('error')}", advice)
 
 
