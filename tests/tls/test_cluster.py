@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.tls.certs import Authority, Pair
+from tests.tls.test_gate import ADDRESSES
 from tests.tls.world import TlsMember, client_context, served, tls_cluster, until
 
 pytestmark = [pytest.mark.oracle, pytest.mark.process]
@@ -132,3 +133,26 @@ def test_a_member_that_is_not_who_its_url_says_is_not_trusted(authority: Authori
 def says(member: TlsMember, problem: str) -> Callable[[], bool]:
     """Return what tells whether a member has turned somebody away for this."""
     return lambda: problem in [line["error"] for line in member.log_lines("rejected connection on peer endpoint")]
+
+
+def test_members_addresses_as_real_etcd_checks_them(authority: Authority, server: Pair) -> None:
+    flags = [*server.flags("peer-"), f"--peer-trusted-ca-file={authority.cert}", *server.flags()]
+    said: dict[str, list[str]] = {}
+    members = [TlsMember(kind, authority, flags, peers=True) for kind in ("real", "ours")]
+    contexts = [
+        client_context(authority, authority.issue(f"at{number}", hosts=hosts))
+        for number, (hosts, _) in enumerate(ADDRESSES)
+    ]
+    try:
+        for member in members:
+            member.start()
+            answers = [served(member.peer_port, context) for context in contexts]
+            assert answers == [problem == "" for _, problem in ADDRESSES]
+            lines = until(lambda: found if len(found := member.log_lines("rejected")) == answers.count(False) else [])  # noqa: B023
+            # What a name server says is left out: it is not the same twice.
+            said[member.kind] = [(line["error"] + " (").partition(" (")[0] for line in lines]
+            said[member.kind] += [str((line["ip-addresses"], line["dns-names"])) for line in lines]
+    finally:
+        for member in members:
+            member.close()
+    assert said["ours"] == said["real"]

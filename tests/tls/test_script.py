@@ -190,8 +190,8 @@ def operate(cluster: Cluster) -> list[tuple[list[str], int, str]]:
 
 def test_the_operators_script_on_three_members(authority: Authority, server: Pair, people: dict[str, Pair]) -> None:
     shown = {}
-    for kind in ("real", "ours"):
-        with tls_cluster([kind] * 3, authority, server, people[""], ["--bcrypt-cost=4"]) as cluster:
+    for kind, more in (("real", []), ("ours", ["--log-level=debug"])):
+        with tls_cluster([kind] * 3, authority, server, people[""], ["--bcrypt-cost=4", *more]) as cluster:
             cluster.leader()
             shown[kind] = operate(cluster)
             for member in cluster.members:

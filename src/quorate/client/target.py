@@ -39,6 +39,7 @@ class TlsOptions:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.hostname_checks_common_name = False
+        context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:AES:@SECLEVEL=1")
         if self.skip_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

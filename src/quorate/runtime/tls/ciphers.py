@@ -50,6 +50,8 @@ GO_DEFAULT: Final = (
 )
 """What Go takes when nothing is asked for, AES with 128 bits first."""
 
+_LEVEL: Final = ":@SECLEVEL=1"  # RSA keys of 1,024 bits are good enough for Go
+
 NEEDED_FOR_HTTP2: Final = ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256")
 
 
@@ -82,10 +84,10 @@ def restrict(context: ssl.SSLContext, suites: Sequence[str]) -> None:
     With none left TLS 1.2 is off. An empty list means Go's default.
     """
     if not suites:
-        context.set_ciphers(GO_DEFAULT)
+        context.set_ciphers(GO_DEFAULT + _LEVEL)
         return
     wanted = [NAMES[suite] for suite in suites if suite in NAMES and NAMES[suite] in _known()]
     if wanted:
-        context.set_ciphers(":".join(wanted))
+        context.set_ciphers(":".join(wanted) + _LEVEL)
     else:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
