@@ -48,6 +48,7 @@ class GatewayCall(ServerCall):
         metadata: dict[bytes, bytes],
         peer: str,
         stats: TransportStats,
+        clock: Callable[[], int],
     ) -> None:
         self.path = method.path
         self.ended = False
@@ -69,6 +70,9 @@ class GatewayCall(ServerCall):
         self._stats = stats
         self._began = False
         self._started = False
+        self._request = b""  # a unary call's
+        self._clock = clock
+        self._start_ns = 0
         reply.on_end = self.lost
         reply.on_drain = self._drained
 
@@ -95,7 +99,7 @@ class GatewayCall(ServerCall):
             self.finish()
             return
         self._sent(response)
-        self._over(errors.OK)
+        self._over(errors.OK, response)
         body = to_json(self._route.response.FromString(response)).encode()
         self._reply.respond(200, [*self._extra, JSON, FROM_GRPC], body)
 
@@ -144,10 +148,10 @@ class GatewayCall(ServerCall):
         self._method.sent += 1
         self._stats.sent_bytes += len(message)
 
-    def _over(self, code: int) -> None:
+    def _over(self, code: int, response: bytes | None = None) -> None:
         self.ended = True
         if self._started:
-            self._method.handled[code] += 1
+            self._method.note_end(self, code, self._request, response, self._clock() - self._start_ns)
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -168,9 +172,13 @@ class GatewayCall(ServerCall):
         method = self._method
         method.started += 1
         self._started = True
+        self._start_ns = self._clock()
+        if method.traced and method.observer is not None:
+            method.observer.began(self, method)
         if method.unary is not None:
             assert message is not None
             unary = method.unary
+            self._request = message
             self._received(message)
             self._guarded(lambda: unary(self, message))
         elif method.stream is not None:

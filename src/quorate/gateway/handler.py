@@ -112,7 +112,7 @@ class Gateway:
         except RpcError as error:
             refuse(reply, extra, error)
             return
-        call = GatewayCall(route, method, reply, extra, metadata, request.peer, self.stats)
+        call = GatewayCall(route, method, reply, extra, metadata, request.peer, self.stats, self._loop.monotonic_ns)
         call.handler_failed = self._handler_failed
         if timeout_ns is not None:
             call.timer = self._loop.later(timeout_ns, call.expired)

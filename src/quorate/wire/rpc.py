@@ -110,6 +110,21 @@ class Method:
         self.traced = False
         self.observer: CallObserver | None = None
 
+    def note_end(self, call: ServerCall, code: int, request: bytes, response: bytes | None, took_ns: int) -> None:
+        """Count how a call ended and how long it took, and tell whoever wants to know.
+
+        `request` is a unary call's, `response` that of one that went well.
+        """
+        self.handled[code] += 1
+        if self.seconds is not None:
+            self.seconds.observe(took_ns / 1e9)
+        observer = self.observer
+        if observer is not None:
+            if self.traced:
+                observer.ended(call, self, code, took_ns)
+            if took_ns > self.slow_ns:
+                observer.slow(call, self, request, response, code, took_ns)
+
 
 class Router:
     """The methods by path. Services add theirs at start; the transport looks them up."""

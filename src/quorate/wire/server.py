@@ -164,17 +164,8 @@ class Http2Call(ServerCall):
 
     def note_end(self, code: int, response: bytes | None) -> None:
         """Count how the call ended and how long it took, and tell whoever wants to know."""
-        method = self._stream.method
-        method.handled[code] += 1
-        took_ns = self._stream.server.clock() - self.start_ns
-        if method.seconds is not None:
-            method.seconds.observe(took_ns / 1e9)
-        observer = method.observer
-        if observer is not None:
-            if method.traced:
-                observer.ended(self, method, code, took_ns)
-            if took_ns > method.slow_ns:
-                observer.slow(self, method, self.request, response, code, took_ns)
+        stream = self._stream
+        stream.method.note_end(self, code, self.request, response, stream.server.clock() - self.start_ns)
 
     def metadata(self, name: bytes) -> bytes | None:
         """Return the first value of a request header."""
