@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.etcdutl.side import Pair, ours, real
+from tests.interchange.visible import Client
+from tests.oracle import Member
 
 pytestmark = [pytest.mark.oracle, pytest.mark.process]
 
@@ -174,3 +178,81 @@ def test_defrag(pair: Pair) -> None:
     seen = ours(pair.folders["ours"], "defrag", "--data-dir=nope")
     text = "Error: Failed to defragment etcd data[nope] (stat nope/member/snap/db: no such file or directory)"
     assert (seen.errors, seen.code) == (text, 1)
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a member that has stopped, with entries behind its newest snapshot."""
+    target = tmp_path_factory.mktemp("used") / "data"
+    member = Member("real", str(target), flags=["--snapshot-count=25"])
+    member.health_path = "/health?exclude=NOSPACE"
+    try:
+        member.start()
+        with Client(member) as client:
+            client.write_history(0)
+        member.stop()
+    finally:
+        member.close()
+    return target
+
+
+BACKUPS = {
+    "the least": [],
+    "without v3": ["--with-v3=false"],
+    "logs elsewhere": ["--wal-dir=log", "--backup-wal-dir=copied"],
+}
+
+
+@pytest.mark.parametrize("flags", BACKUPS.values(), ids=list(BACKUPS))
+def test_backup(pair: Pair, used: Path, flags: list[str]) -> None:
+    for folder in pair.folders.values():
+        shutil.copytree(used, folder / "data")
+        if "--wal-dir=log" in flags:
+            (folder / "data/member/wal").rename(folder / "log")
+    pair.same("backup", "--data-dir=data", "--backup-dir=b", *flags, code=0)
+    seen = [sorted(str(each.relative_to(folder)) for each in folder.rglob("*")) for folder in pair.folders.values()]
+    assert seen[0] == seen[1]
+    # Ids are made of the time, of the same length.
+    facts = []
+    for folder in pair.folders.values():
+        status = json.loads(real(folder, "snapshot", "status", "b/member/snap/db", "-wjson").stdout)
+        log = next((folder / ("copied" if "--backup-wal-dir=copied" in flags else "b/member/wal")).glob("*.wal"))
+        content = log.read_bytes().rstrip(b"\0")
+        facts.append((status["revision"], status["totalKey"], len(content) // 8, content[:200]))
+    assert facts[0] == facts[1]
+
+
+def test_migrate_and_hashkv_want_their_flags(tmp_path: Path) -> None:
+    """Of 3.6's commands no real binary is at hand; these are cobra's words, as for the others."""
+    for args, text in (
+        (["migrate"], 'required flag(s) "data-dir", "target-version" not set'),
+        (["migrate", "--data-dir=x"], 'required flag(s) "target-version" not set'),
+        (["hashkv"], "accepts 1 arg(s), received 0"),
+        (["hashkv", "a", "b"], "accepts 1 arg(s), received 2"),
+        (
+            ["hashkv", "a", "--rev=x"],
+            'invalid argument "x" for "--rev" flag: strconv.ParseInt: parsing "x": invalid syntax',
+        ),
+        (["completion"], "accepts 1 arg(s), received 0"),
+        (["completion", "tcsh"], 'invalid argument "tcsh" for "etcdutl completion"'),
+    ):
+        done = ours(tmp_path, *args)
+        assert (done.code, done.stdout) == (1, b"")
+        assert done.errors.startswith(f"Error: {text}\nUsage:\n  etcdutl {args[0]}")
+        assert done.errors.endswith(f"\nError: {text}")
+    done = ours(tmp_path, "migrate", "--data-dir=x", "--target-version=3.6")
+    assert (done.code, done.errors) == (1, "Error: stat x/member/snap/db: no such file or directory")
+    done = ours(tmp_path, "hashkv", "x")
+    assert (done.code, done.errors) == (1, "Error: stat x: no such file or directory")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_completion_names_every_command(tmp_path: Path, shell: str) -> None:
+    script = ours(tmp_path, "completion", shell).stdout.decode()
+    assert "etcdctl" not in script
+    for word in ("snapshot", "restore", "verify", "hashkv", "migrate", "data-dir", "bump-revision", "write-out"):
+        assert word in script
+    if shell == "bash":
+        ask = f'{script}\nCOMP_WORDS=(etcdutl snapshot res) COMP_CWORD=2; _etcdutl; echo "${{COMPREPLY[@]}}"'
+        done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
+        assert done.stdout == "restore\n"

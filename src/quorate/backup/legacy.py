@@ -16,7 +16,7 @@ from typing import Final
 from quorate.backup.contents import newest_snap, read_wal
 from quorate.backup.offline import BackupError, Paths, change, reading, require_file
 from quorate.errors import CorruptError
-from quorate.membership.member import Member, go_json, hex_id, member_json
+from quorate.membership.member import Member, go_json, member_json
 from quorate.membership.v2store import Membership, decode_v2store, encode_v2store
 from quorate.ports import Disk, Log
 from quorate.raft.types import ENTRY_CONF_CHANGE, ConfState, Entry, Snapshot
@@ -150,4 +150,3 @@ def _save_db(
             meta.put(TERM, encode_u64(contents.hard_state.term))
 
     change(disk, target.db, log, edit)
-    log.info(_CALLER, "backed up", path=target.data_dir, **{"member-id": hex_id(member.id)})
