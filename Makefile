@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find src -name '*.py' -not -path '*/__pycache__/*') pyproject.toml setup.py
 
-.PHONY: build run test lint bench differential crash corruption slow failover raft-scripts sim fuzz clean
+.PHONY: build run test lint bench agreement differential crash corruption slow failover raft-scripts sim fuzz clean
 
 build: .venv/.built
 
@@ -41,6 +41,10 @@ lint: build .venv/.dev
 
 bench: build .venv/.dev
 	QUORATE_ETCD=$(CURDIR)/$(BIN)/etcd PYTHONPATH=src:. $(BIN)/python -m bench $(ROWS)
+
+# benchmark beside h2load: what each finds of the same server.
+agreement: build .venv/.dev
+	QUORATE_ETCD=$(CURDIR)/$(BIN)/etcd PYTHONPATH=. $(BIN)/python -m bench.agreement
 
 # At least 100,000 random requests to real etcd and ours, compared, and 20,000 with users; EXAMPLES=n sets the budget.
 EXAMPLES ?= 1000

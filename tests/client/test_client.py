@@ -336,6 +336,25 @@ def test_election_and_barrier(member: Member) -> None:
     through_proxy(member, body)
 
 
+def test_a_snapshot_starts_over(member: Member, tmp_path: Path) -> None:
+    async def body(client: Client, proxy: Proxy) -> None:
+        await client.put("k", "v" * 1_000_000)
+        path = tmp_path / "snap.db"
+        for reset in (False, True):
+            proxy.swallow_answers(True)
+            saving = asyncio.create_task(client.snapshot(str(path)))
+            await asyncio.sleep(0.2)
+            proxy.cut(reset)
+            proxy.swallow_answers(False)
+            size = await saving
+            data = path.read_bytes()
+            assert (len(data), hashlib.sha256(data[:-32]).digest()) == (size, data[-32:])
+            assert list(tmp_path.iterdir()) == [path]
+        assert proxy.connections >= 3
+
+    through_proxy(member, body, 20)
+
+
 def test_maintenance(member: Member, tmp_path: Path) -> None:
     async def body(client: Client, proxy: Proxy) -> None:
         await client.put("k", "v" * 100_000)

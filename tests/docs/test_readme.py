@@ -29,6 +29,14 @@ def tour() -> list[tuple[str, str]]:
     return [(command, output.rstrip("\n") + "\n" if output.strip() else "") for command, output in found]
 
 
+def test_python(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text().split("## From Python\n")[1].split("\n## ")[0]
+    code = "\n".join(line.removeprefix(INDENT) for line in text.splitlines() if line.startswith(INDENT))
+    with EmbeddedMember() as etcd:
+        exec(compile(code.replace("127.0.0.1:2379", etcd.endpoint), "README.md", "exec"), {})
+    assert capsys.readouterr().out == "b'hello'\n"
+
+
 @pytest.mark.process
 def test_tour(tmp_path: Path) -> None:
     commands = tour()
