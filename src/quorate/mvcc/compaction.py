@@ -26,7 +26,7 @@ from quorate.errors import CorruptError
 from quorate.measure import Histogram, exponential
 from quorate.mvcc.hash import HASHES_KEPT, RevisionHash, RevisionHasher
 from quorate.mvcc.key_index import KeyIndex
-from quorate.mvcc.needs import KEY_BUCKET, META_BUCKET, Backend
+from quorate.mvcc.needs import KEY_BUCKET, META_BUCKET, Backend, Rows
 from quorate.mvcc.record import key_of
 from quorate.mvcc.revision import PUT_LENGTH, check_key, main_of, revision_key, sub_of
 from quorate.ports import Log, Loop, Timer
@@ -34,7 +34,7 @@ from quorate.ports import Log, Loop, Timer
 _MS: Final = 1_000_000
 
 
-def read_meta_revision(backend: Backend, name: bytes) -> int:
+def read_meta_revision(backend: Rows, name: bytes) -> int:
     """Return the main revision stored in the meta bucket, -1 when there is none. Raises CorruptError."""
     stored = backend.get(META_BUCKET, name)
     if stored is None:

@@ -286,15 +286,26 @@ class KeyIndex:
 
     def finish_loading(self, rev: int) -> None:
         """Build the ordered sets; `rev` is the store's current revision."""
+        live, dead = self.part(list(self.entries))
+        live.sort()
+        dead.sort()
+        self.finish_sorted(live, dead, rev)
+
+    def part(self, keys: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Return which of these keys live and which are dead."""
         live: list[bytes] = []
         dead: list[bytes] = []
-        for key, entry in self.entries.items():
+        entries = self.entries
+        for key in keys:
+            entry = entries[key]
             if isinstance(entry, History) and entry.dead:
                 dead.append(key)
             else:
                 live.append(key)
-        live.sort()
-        dead.sort()
+        return live, dead
+
+    def finish_sorted(self, live: list[bytes], dead: list[bytes], rev: int) -> None:
+        """Take the ordered sets, of all keys; `rev` is the store's current revision."""
         self.live.load(live)
         self.dead.load(dead)
         self._flips_since = rev

@@ -36,6 +36,18 @@ class KeyLeases:
         raise NotImplementedError
 
 
+class Rows(Protocol):
+    """Stored pairs: a backend, or a view."""
+
+    def get(self, bucket: bytes, key: bytes) -> bytes | None:
+        """Return a value."""
+        ...
+
+    def range(self, bucket: bytes, start: bytes, end: bytes, limit: int = 0) -> list[tuple[bytes, bytes]]:
+        """Return the pairs of [start, end), ascending, at most `limit` of them unless that is 0."""
+        ...
+
+
 class ReadView(Protocol):
     """A pinned, consistent view of what was committed."""
 

@@ -26,12 +26,13 @@ from typing import Final
 
 from quorate.errors import COMPACTED, FUTURE_REV, CorruptError
 from quorate.measure import HASH_SECONDS, Histogram
-from quorate.mvcc.compaction import Compactor, read_meta_revision
+from quorate.mvcc.compaction import Compactor
 from quorate.mvcc.hash import RevisionHash, hash_pinned
 from quorate.mvcc.key_index import KeyIndex
+from quorate.mvcc.loading import Loading
 from quorate.mvcc.needs import KEY_BUCKET, Backend, KeyLeases
 from quorate.mvcc.record import encode_key_value, encode_tombstone, key_value_fields
-from quorate.mvcc.revision import check_key, is_tombstone, main_of, revision_key, sub_of, tombstone_key
+from quorate.mvcc.revision import revision_key, tombstone_key
 from quorate.mvcc.value_cache import ValueCache
 from quorate.mvcc.watch import WatchHub
 from quorate.mvcc.watcher import Change, WatchHistory
@@ -108,8 +109,30 @@ class Store(WatchHistory):
 
         Raises CorruptError when the `key` bucket holds something that is not a record.
         """
-        finished = read_meta_revision(self.backend, b"finishedCompactRev")
-        scheduled = read_meta_revision(self.backend, b"scheduledCompactRev")
+        loading = Loading(self.backend)
+        loading.run(_RESTORE_CHUNK)
+        self._take(loading)
+
+    def restore_from(self, backend: Backend, loaded: Loading | None = None) -> None:
+        """Continue on another backend, received as a snapshot; the lessor has been recovered from it before.
+
+        `loaded` is what was loaded from the same database before. Watchers catch up from it. Callers that wait for a
+        compaction of the old backend are called back.
+        """
+        if loaded is None:
+            loaded = Loading(backend)
+            loaded.run(_RESTORE_CHUNK)
+        seen = self.current_rev
+        self.compactor.abandon()
+        self.backend = backend
+        self._cache = ValueCache(self.options.cache_bytes)
+        self.compact_rev = -1
+        self._take(loaded)
+        self.watch.restored(seen)
+
+    def _take(self, loaded: Loading) -> None:
+        """Go on with what was loaded from our backend."""
+        finished, scheduled = loaded.finished, loaded.scheduled
         if finished >= 0:
             self.compact_rev = finished
             self._log.info(
@@ -117,78 +140,19 @@ class Store(WatchHistory):
                 "restored last compact revision",
                 **{"meta-bucket-name-key": "finishedCompactRev", "restored-compact-revision": finished},
             )
-        last = self._load_index(max(finished, scheduled, 1))
-        self.current_rev = max(last, finished, scheduled, 1)
-        self.index.finish_loading(self.current_rev)
+        self.index = loaded.index
+        self.current_rev = loaded.current_rev
+        for key, lease in loaded.leases.items():
+            if self.leases.exists(lease):
+                self.leases.attach(lease, key)
+            else:
+                self._log.error("mvcc/kvstore.go", "failed to attach a lease", **{"lease-id": f"{lease:016x}"})
         self._log.info("mvcc/kvstore.go", "kvstore restored", **{"current-rev": self.current_rev})
         if scheduled > finished:
             self._start_compaction(scheduled, None)
             self._log.info(
                 "mvcc/kvstore.go", "resume scheduled compaction", **{"scheduled-compact-revision": scheduled}
             )
-
-    def restore_from(self, backend: Backend) -> None:
-        """Continue on another backend, received as a snapshot; the lessor has been recovered from it before.
-
-        Watchers catch up from it. Callers that wait for a compaction of the old backend are called back.
-        """
-        seen = self.current_rev
-        self.compactor.abandon()
-        self.backend = backend
-        self.index = KeyIndex()
-        self._cache = ValueCache(self.options.cache_bytes)
-        self.current_rev = 1
-        self.compact_rev = -1
-        self.restore()
-        self.watch.restored(seen)
-
-    def _load_index(self, compacted: int) -> int:
-        """Load all revisions; return the last main revision, 0 when there is none.
-
-        Above the last compaction (1: none) no revision may be missing, and each must follow what its key was before:
-        bolt's pages have no checksums, and this is what shows that some of them are lost, old or changed.
-        """
-        index = self.index
-        leases: dict[bytes, int] = {}
-        main = sub = 0
-        start = revision_key(1, 0)
-        while True:
-            rows = self.backend.range(KEY_BUCKET, start, _LAST_KEY, _RESTORE_CHUNK)
-            for revision, record in rows:
-                check_key(revision)
-                before, main, sub_before, sub = main, main_of(revision), sub, sub_of(revision)
-                dead = is_tombstone(revision)
-                try:
-                    key, create, mod, version, _, lease = key_value_fields(record)
-                except ValueError as error:
-                    raise CorruptError("db", -1, f"revision {revision.hex()}: {error}") from error
-                follows = index.load(key, main, sub, dead, create, version)
-                if main > compacted:
-                    if main == before:
-                        whole = sub == sub_before + 1
-                    else:
-                        whole = sub == 0 and main == (before if before > compacted else compacted) + 1
-                    if not whole:
-                        text = f"it follows {before}/{sub_before}: what is between them is lost"
-                        raise CorruptError("db", -1, f"revision {main}/{sub}: {text}")
-                    if not follows or mod != (0 if dead else main):
-                        text = f"its record, version {version} of {create}, is not what follows for its key"
-                        raise CorruptError("db", -1, f"revision {main}/{sub}: {text}")
-                elif mod != main and not dead and record:
-                    raise CorruptError("db", -1, f"revision {main}/{sub}: its record is of revision {mod}")
-                if lease != 0:
-                    leases[key] = lease
-                elif leases:
-                    leases.pop(key, None)
-            if len(rows) < _RESTORE_CHUNK:
-                break
-            start = rows[-1][0] + b"\x00"
-        for key, lease in leases.items():
-            if self.leases.exists(lease):
-                self.leases.attach(lease, key)
-            else:
-                self._log.error("mvcc/kvstore.go", "failed to attach a lease", **{"lease-id": f"{lease:016x}"})
-        return main
 
     # Reading
 

@@ -5,8 +5,10 @@
 
 A snapshot from the leader goes the same way, after the peer room has put its database beside ours:
 
-    .snap file, synced  ->  its record, hard state and entries in the WAL, synced  ->  <index>.snap.db renamed to db
-                        ->  leases, keys, alarms, members loaded anew, watchers left to catch up  ->  the turn goes on
+    .snap file, synced  ->  its record, hard state and entries in the WAL, synced
+                        ->  the new keys loaded from <index>.snap.db, in slices, while the old state answers reads
+                        ->  <index>.snap.db renamed to db
+                        ->  new leases, keys, alarms, members in force, watchers left to catch up  ->  the turn goes on
 
 One that is sent to a follower consists of the membership and a view of the database, both as of the last applied entry.
 
@@ -25,6 +27,7 @@ from quorate.errors import CorruptError
 from quorate.lease.lessor import Lessor
 from quorate.membership.cluster import Cluster
 from quorate.membership.v2store import decode_v2store
+from quorate.mvcc.loading import Loading
 from quorate.mvcc.store import Store
 from quorate.ports import Disk, Log, Loop
 from quorate.raft.storage import MemoryStorage
@@ -37,6 +40,7 @@ from quorate.server.turn import Turn
 from quorate.storage import schema, snapfile
 from quorate.storage.backend import Backend
 from quorate.storage.purge import Purge
+from quorate.storage.received import ReceivedDb
 from quorate.storage.view import ReadView
 from quorate.storage.wal import Wal
 from quorate.storage.wal_record import WalSnapshot
@@ -45,6 +49,7 @@ _CALLER: Final = "etcdserver/server.go"
 
 
 HOLD_NS: Final = 30_000_000_000
+LOAD_SLICE: Final = 5_000
 
 MadeThen = Callable[[Snapshot, ReadView], None]
 
@@ -126,6 +131,8 @@ class Snapshots:
         self._made = Snapshot()
         self._sending = 0  # to followers; the log is not compacted under them
         self._incoming = Snapshot()  # from the leader, while it is installed
+        self._received: ReceivedDb | None = None  # its database, and what was loaded from it
+        self._loading: Loading | None = None
         self.installs = 0  # under way
         self.times = snapfile.SaveTimes(loop.monotonic_ns)
 
@@ -225,7 +232,40 @@ class Snapshots:
             self._loop.fatal(error)
             return
         path = f"{self._config.snap_dir}/{snapfile.snap_db_name(self._incoming.index)}"
-        self._backend.adopt(path, self._adopted)
+        received = ReceivedDb(self._disk, path, self._log)
+        self._received = received
+        self._loop.work(received.open, self._opened)
+
+    def _opened(self, _result: object, error: BaseException | None) -> None:
+        received = self._received
+        if error is not None:
+            self._loop.fatal(error)
+        elif received is not None:
+            try:
+                self._loading = Loading(received.view())
+            except (CorruptError, ValueError) as trouble:
+                self._loop.fatal(trouble)
+                return
+            self._load_some()
+
+    def _load_some(self) -> None:
+        """Load a slice of the received keys; when all are there, put the database in the place of ours."""
+        received, loading = self._received, self._loading
+        if received is None or loading is None:
+            return
+        if self._turn.dead:
+            received.close()
+            return
+        try:
+            more = loading.step(LOAD_SLICE)
+        except (CorruptError, ValueError) as error:
+            self._loop.fatal(error)
+            return
+        if more:
+            self._loop.soon(self._load_some)
+            return
+        received.close()
+        self._backend.adopt(received.path, self._adopted)
 
     def _adopted(self) -> None:
         """The backend is the received one: load everything from it."""
@@ -235,6 +275,8 @@ class Snapshots:
         except Exception as error:
             self._loop.fatal(error)
             return
+        self._received = None
+        self._loading = None
         self.installs -= 1
         self._turn.snapshot_installed()
 
@@ -247,7 +289,7 @@ class Snapshots:
             text = f"index {self._applier.consistent_index} does not match with snapshot (index {snapshot.index})"
             raise CorruptError(backend.path, -1, text)
         self._lessor.recover()
-        self._store.restore_from(backend)
+        self._store.restore_from(backend, self._loading)
         self._alarms.recover()
         self._cluster.load(backend)
         if snapshot.data:
