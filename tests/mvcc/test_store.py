@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quorate.errors import COMPACTED, FUTURE_REV, CorruptError, RpcError
+from quorate.mvcc.loading import Loading
 from quorate.mvcc.record import encode_key_value, key_value_fields
 from quorate.mvcc.revision import is_tombstone, main_of, revision_key, sub_of, tombstone_key
 from quorate.mvcc.store import RangeResult, StoreOptions
@@ -272,6 +273,36 @@ def test_a_snapshot_replaces_the_store_and_ends_the_wait_for_a_compaction() -> N
     assert done == [1]
     assert (member.store.current_rev, member.store.compact_rev) == (51, -1)
     assert member.store.range(b"k", b"l", 0, 0, False).kvs == donor.store.range(b"k", b"l", 0, 0, False).kvs
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_what_was_loaded_in_steps_is_what_a_start_loads(limit: int) -> None:
+    donor = Member()
+    for number in range(60):
+        donor.store.put(b"k%02d" % (number % 23), b"%d" % number, 7 if number % 5 == 0 else 0, False)
+        if number % 9 == 0:
+            txn = donor.store.begin()
+            txn.delete_range(b"k%02d" % (number % 7), b"", False)
+            txn.end()
+    donor.store.compact(20, None)
+    donor.loop.run()
+    started = Member(content=donor.backend.copy())
+    member = Member()
+    member.store.put(b"old", b"1", 0, False)
+    received = FakeBackend(member.loop, donor.backend.copy())
+    loading = Loading(received)
+    steps = 0
+    while loading.step(limit):
+        steps += 1
+        assert member.store.range(b"old", b"", 0, 0, False).count == 1
+    assert steps > 40 // limit
+    member.store.restore_from(received, loading)
+    for rev in range(started.store.compact_rev, started.store.current_rev + 1):
+        for query in ((b"k", b"l", rev, 0, False), (b"k", b"l", rev, 0, True), (b"k03", b"k11", rev, 4, False)):
+            ours, theirs = member.store.range(*query), started.store.range(*query)
+            assert (ours.kvs, ours.count, ours.rev) == (theirs.kvs, theirs.count, theirs.rev)
+    assert member.leases.by_key == started.leases.by_key != {}
+    assert member.store.range(b"old", b"", 0, 0, False).count == 0
 
 
 def test_leases_are_attached_again_and_unknown_ones_left_out() -> None:

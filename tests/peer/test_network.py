@@ -17,6 +17,8 @@ from quorate.proto.rpc_pb2 import (
     LeaseKeepAliveResponse,
     LeaseTimeToLiveRequest,
     PutRequest,
+    RangeRequest,
+    RangeResponse,
 )
 from quorate.raft.codec import encode_message
 from quorate.raft.types import MSG_SNAP, MSG_VOTE, ConfState, Message, Snapshot
@@ -211,6 +213,44 @@ def test_a_member_that_was_cut_off_comes_back_by_a_snapshot(world: World) -> Non
     names = world.disks[away].list_dir("d/member/snap")
     assert not [name for name in names if name.startswith("tmp") or name.endswith(".snap.db")]
     world.wait(world.put(away, b"after"))
+
+
+def test_a_member_answers_while_it_loads_a_snapshot(world: World) -> None:
+    leader = world.leader()
+    away = next(name for name in NAMES if name != leader)
+    behind = world.servers[away]
+    behind.config.load_slice = 3
+    world.wait(world.put(leader, b"k", b"old"))
+    world.loop.run_until(world.same)
+    old_rev = behind.store.current_rev
+    world.cut = {away}
+    for cable in world.cables:
+        cable.pump()
+    for number in range(200):
+        world.wait(world.put(leader, b"k%d" % number))
+        world.loop.advance(5 * MS)
+    world.wait(world.put(leader, b"k", b"new"))
+    world.cut = set()
+    world.loop.run_until(lambda: behind._snapshots.installs == 1)
+    seen: list[tuple[int, bytes]] = []
+
+    def read() -> None:
+        """What others do between the slices."""
+        answer = Answer()
+        behind.range(RangeRequest(key=b"k", serializable=True), answer)
+        assert answer.response is not None
+        found = RangeResponse.FromString(answer.response)
+        seen.append((found.header.revision, found.kvs[0].value))
+        if behind._snapshots.installs == 1:
+            world.loop.soon(read)
+
+    read()
+    world.loop.run_until(lambda: behind._snapshots.installs == 0)
+    world.loop.run_until(world.same)
+    assert len(seen) > 60
+    assert set(seen[:-1]) == {(old_rev, b"old")}
+    read()
+    assert seen[-1] == (world.servers[leader].store.current_rev, b"new")
 
 
 def test_a_stream_that_takes_nothing_is_given_up(world: World) -> None:

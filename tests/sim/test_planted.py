@@ -159,7 +159,7 @@ def votes_asked_too_early(patch: pytest.MonkeyPatch) -> None:
         (one_member_differs, [], ("should be",)),
         (compares_ignored, [], ("should be", "holds", "compares")),
         (old_reads_at_the_wrong_revision, [], ("at revision",)),
-        (votes_asked_too_early, [kinds.CRASH_INSIDE, kinds.CRASH], ("promised", "voted", "acknowledged")),
+        (votes_asked_too_early, [kinds.CRASH_INSIDE, kinds.CRASH], ("promised", "voted", "acknowledged", "durable")),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

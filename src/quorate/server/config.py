@@ -79,6 +79,9 @@ class ServerConfig:
     client_cert_auth: bool = False
     """A client without a token is the user that its verified certificate names."""
 
+    load_slice: int = 5_000
+    """How many revisions of a received snapshot are loaded before other things get their turn."""
+
     warning_apply_ns: int = 100 * MILLISECOND
     sync_inline_ns: int = 1 * MILLISECOND
     """An fsync runs on the loop while the average of the recent ones is below this; 0: always in the worker."""

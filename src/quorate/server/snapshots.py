@@ -49,7 +49,6 @@ _CALLER: Final = "etcdserver/server.go"
 
 
 HOLD_NS: Final = 30_000_000_000
-LOAD_SLICE: Final = 5_000
 
 MadeThen = Callable[[Snapshot, ReadView], None]
 
@@ -257,7 +256,7 @@ class Snapshots:
             received.close()
             return
         try:
-            more = loading.step(LOAD_SLICE)
+            more = loading.step(self._config.load_slice)
         except (CorruptError, ValueError) as error:
             self._loop.fatal(error)
             return
