@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from quorate.runtime.log import FileOutput, RotatingOutput, Rotation, ZapLog, open_outputs, stack_of
+from quorate.runtime.log import ZapLog, stack_of
+from quorate.runtime.logout import FileOutput, JournalOutput, Output, RotatingOutput, Rotation, open_outputs
 from tests.oracle import ROOT
 
 
@@ -112,11 +115,13 @@ def test_rotation(tmp_path: Path) -> None:
     path = tmp_path / "etcd.log"
     rotation = Rotation(1, max_backups=2)
     rotation.max_bytes = 2000
-    log = ZapLog([RotatingOutput(str(path), rotation)])
+    output = RotatingOutput(str(path), rotation)
+    log = ZapLog([output])
     for number in range(120):
         log.info("c", f"line {number}", filler="x" * 100)
         if number % 10 == 0:
             time.sleep(0.002)  # names have milliseconds
+    output.tidy(time.time())
     names = sorted(each.name for each in tmp_path.iterdir())
     assert len(names) == 3
     assert names[-1] == "etcd.log"
@@ -126,21 +131,58 @@ def test_rotation(tmp_path: Path) -> None:
     assert all((tmp_path / name).stat().st_size <= 2000 for name in names)
 
 
+def test_rotated_files_are_compressed_and_go_by_the_age_in_their_names(tmp_path: Path) -> None:
+    old, young = (tmp_path / f"etcd-{day}T10-00-00.000.log.gz" for day in ("2020-01-01", "2099-01-01"))
+    other = tmp_path / "etcd-2020-01-01T10-00-00.000.txt"
+    for path in (old, young, other):
+        path.write_bytes(b"")
+    rotation = Rotation(1, max_age=1, compress=True)
+    rotation.max_bytes = 100
+    output = RotatingOutput(str(tmp_path / "etcd.log"), rotation)
+    output.write(b"first" * 20)
+    output.write(b"second")
+    output.tidy(time.time())
+    assert not old.exists()
+    assert young.exists()
+    assert other.exists()
+    fresh = [path for path in tmp_path.iterdir() if path.suffix == ".gz" and path != young]
+    assert len(fresh) == 1
+    assert gzip.decompress(fresh[0].read_bytes()) == b"first" * 20
+    assert (tmp_path / "etcd.log").read_bytes() == b"second"
+
+
+def test_the_journal_gets_lines_by_its_own_protocol(tmp_path: Path) -> None:
+    path = str(tmp_path / "journal")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(path)
+        log = ZapLog([JournalOutput(path)])
+        log.error("etcdserver/server.go", "a message")
+        data = journal.recv(65536)
+    log.close()
+    line = data[len(b"MESSAGE\n") + 8 :].partition(b"\n")[0]
+    assert json.loads(line)["msg"] == "a message"
+    assert data.startswith(b"MESSAGE\n" + (len(line) + 1).to_bytes(8, "little") + line + b"\n\n")
+    assert b"\nPRIORITY=3\nPACKAGE=etcdserver\nSYSLOG_IDENTIFIER=" in data
+    with pytest.raises(OSError, match="No such file"):
+        JournalOutput(str(tmp_path / "none"))
+
+
 def test_a_reader_that_goes_away_stops_nothing() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    from quorate.runtime.log import Output
-
     Output(write_end).write(b"line\n")
     os.close(write_end)
 
 
 def test_uncaught_errors_are_one_line_of_json() -> None:
     code = """
-import threading, warnings
+import logging, threading, warnings
 from quorate.runtime.log import ZapLog, install
 install(ZapLog())
 warnings.warn("careful")
+logging.getLogger("lib").info("nothing")
+try: 1 / 0
+except ZeroDivisionError: logging.getLogger("lib").exception("a library %s", "says")
 class Sore:
     def __del__(self): raise ValueError("in del")
 Sore()
@@ -152,9 +194,10 @@ raise RuntimeError("two\\nlines")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 1
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert [line["level"] for line in lines] == ["warn", "fatal", "fatal"]
-    assert lines[2]["error"] == "RuntimeError: two\nlines"
-    assert lines[2]["stacktrace"].startswith("Traceback")
+    assert [line["level"] for line in lines] == ["warn", "warn", "fatal", "fatal"]
+    assert (lines[0]["msg"], lines[0]["error"]) == ("a library says", "ZeroDivisionError: division by zero")
+    assert lines[3]["error"] == "RuntimeError: two\nlines"
+    assert lines[3]["stacktrace"].startswith("Traceback")
 
 
 def test_stack_of() -> None:

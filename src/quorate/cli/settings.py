@@ -23,12 +23,21 @@ from quorate.cli.flags import (
 )
 from quorate.ports import Log
 from quorate.runtime.duration import format_duration, quote
-from quorate.runtime.log import LEVELS, Rotation, ZapLog, open_outputs
+from quorate.runtime.log import LEVELS, ZapLog
+from quorate.runtime.logout import JOURNAL, JOURNAL_SOCKET, Rotation, open_outputs
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.tls.info import TlsInfo
 from quorate.runtime.urls import Url, UrlError, check_advertised, check_bind, split_host_port
 
 DEFAULT_UNARY_WARNING_NS: Final = 300 * 10**6
+_JSON_VALUE: Final = "looking for beginning of value"
+_JSON_PLACES: Final = {
+    "Expecting property name": "looking for beginning of object key string",
+    "Expecting ':'": "after object key",
+    "Expecting ','": "after object key:value pair",
+    "Extra data": "after top-level value",
+}
+
 MAX_ELECTION_MS: Final = 50_000
 MIN_RAFT_TIMEOUT_NS: Final = 5 * 10**9
 TLS_VERSIONS: Final = ("", "TLS1.2", "TLS1.3")
@@ -102,8 +111,10 @@ def build_log(values: Values) -> ZapLog:
     if len(outputs) > 1 and "default" in outputs:
         raise SettingError('multi logoutput for "default" is not supported yet')
     rotation = _rotation(values, outputs) if values.on("enable-log-rotation") else None
-    if "systemd/journal" in outputs:
-        raise SettingError("can't find journal (the systemd journal is not supported yet)")
+    if JOURNAL in outputs and len(outputs) > 1:
+        listed = " ".join(quote(name) for name in sorted(outputs))
+        others = f"running with systemd/journal but other '--log-outputs' values ([{listed}])"
+        raise SettingError(f"{others} are configured with 'default'; override 'default' value with something else")
     level = values.text("log-level")
     if level not in LEVELS:
         raise LevelPanicError(f"unrecognized level: {quote(level)}")
@@ -113,6 +124,9 @@ def build_log(values: Values) -> ZapLog:
     try:
         return ZapLog(open_outputs(outputs, rotation), level, form == "console")
     except OSError as error:
+        if JOURNAL in outputs:
+            where = f"dial unixgram {JOURNAL_SOCKET}: connect: {_reason(error)}"
+            raise SettingError(f"can't find journal ({where})") from None
         raise SettingError(f'open sink "{error.filename}": open {error.filename}: {_reason(error)}') from None
 
 
@@ -126,8 +140,8 @@ def _rotation(values: Values, outputs: list[str]) -> Rotation:
         raise SettingError("--log-outputs requires a single file path when --log-rotate-config-json is defined")
     try:
         wanted = json.loads(values.text("log-rotation-config-json"))
-    except ValueError as error:
-        raise SettingError(f"improperly formatted log rotation config: {error}") from None
+    except json.JSONDecodeError as error:
+        raise SettingError(f"improperly formatted log rotation config: {_json_complaint(error)}") from None
     if not isinstance(wanted, dict):
         raise SettingError(
             "invalid log rotation config: json: cannot unmarshal into Go value of type lumberjack.Logger"
@@ -140,8 +154,20 @@ def _rotation(values: Values, outputs: list[str]) -> Rotation:
                 f"invalid log rotation config: json: cannot unmarshal into Go struct field .{key} of type int"
             )
     return Rotation(
-        wanted.get("maxsize", 0), wanted.get("maxage", 0), wanted.get("maxbackups", 0), wanted.get("localtime") is True
+        wanted.get("maxsize", 0),
+        wanted.get("maxage", 0),
+        wanted.get("maxbackups", 0),
+        wanted.get("localtime") is True,
+        wanted.get("compress") is True,
     )
+
+
+def _json_complaint(error: json.JSONDecodeError) -> str:
+    """Return what Go's decoder would say of the same place."""
+    if error.pos >= len(error.doc.rstrip()):
+        return "unexpected end of JSON input"
+    after = next((go for python, go in _JSON_PLACES.items() if error.msg.startswith(python)), _JSON_VALUE)
+    return f"invalid character '{error.doc[error.pos]}' {after}"
 
 
 def effective_gates(values: Values) -> dict[str, bool]:

@@ -6,17 +6,16 @@ Key order: level, ts, [logger], caller, msg, the fields as given, [stacktrace]. 
 the console format, one line of tab-separated columns), so that whatever reads the log never meets anything else; what
 would otherwise print a traceback (`install`) becomes a line as well. Lines go out unbuffered with one write each.
 
-Outputs: "default" and "stderr", "stdout", or paths of files to append to; "/dev/null" drops everything. Sampling, as
-etcd has it: of equal messages in one second the first 100 pass and then every 100th.
+Where they go is in `logout`. Sampling, as etcd has it: of equal messages in one second the first 100 pass and then
+every 100th.
 
 Source: etcd's client/pkg/logutil/zap.go and server/embed/config_logging.go.
-Left out: the systemd journal, compression of rotated files.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import logging
 import sys
 import threading
 import time
@@ -26,97 +25,13 @@ from types import TracebackType
 from typing import Final
 
 from quorate.ports import Log, Moment
+from quorate.runtime.logout import Output
 
 LEVELS: Final = {"debug": 0, "info": 1, "warn": 2, "error": 3, "dpanic": 4, "panic": 5, "fatal": 6}
 
 _SAMPLE_FIRST: Final = 100
 _SAMPLE_EVERY: Final = 100
 _SAMPLE_NAMES: Final = 4096
-
-
-class Output:
-    """Where lines go: a file descriptor that is not ours to close."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def write(self, line: bytes) -> None:
-        """Write all of the line. A reader that has gone away must not stop the member: errors are dropped."""
-        try:
-            while line:
-                line = line[os.write(self.descriptor, line) :]
-        except OSError:
-            return
-
-    def close(self) -> None:
-        """Release what the output holds."""
-
-
-class FileOutput(Output):
-    """Appends to a file of our own."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644))
-        self.path = path
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self.descriptor)
-
-
-class Rotation:
-    """When a log file is put aside: sizes in MB, ages in days; 0 means no limit."""
-
-    def __init__(self, max_size: int = 100, max_age: int = 0, max_backups: int = 0, local_time: bool = False) -> None:
-        self.max_bytes = (max_size or 100) << 20
-        self.max_age = max_age
-        self.max_backups = max_backups
-        self.local_time = local_time
-
-
-class RotatingOutput(FileOutput):
-    """A file that is renamed to `name-<time>.ext` when the next line would make it too large (as lumberjack does)."""
-
-    def __init__(self, path: str, rotation: Rotation) -> None:
-        super().__init__(path)
-        self.rotation = rotation
-        self.size = os.fstat(self.descriptor).st_size
-
-    def write(self, line: bytes) -> None:
-        """Write the line, in a fresh file when it does not fit the present one."""
-        if self.size and self.size + len(line) > self.rotation.max_bytes:
-            try:
-                self._rotate()
-            except OSError:
-                self.size = 0  # tried again after as many bytes; the lines go on into the present file
-        self.size += len(line)
-        super().write(line)
-
-    def _rotate(self) -> None:
-        root, extension = os.path.splitext(self.path)
-        now = time.time()
-        parts = time.localtime(now) if self.rotation.local_time else time.gmtime(now)
-        stamp = time.strftime("%Y-%m-%dT%H-%M-%S", parts) + f".{int(now * 1000) % 1000:03d}"
-        os.rename(self.path, f"{root}-{stamp}{extension}")
-        os.close(self.descriptor)
-        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self.size = 0
-        self._remove_old(root, extension, now)
-
-    def _remove_old(self, root: str, extension: str, now: float) -> None:
-        folder, start = os.path.split(root)
-        old = sorted(
-            name
-            for name in os.listdir(folder or ".")
-            if name.startswith(start + "-") and name.endswith(extension) and len(name) >= len(start) + 24
-        )
-        doomed = old[: -self.rotation.max_backups] if self.rotation.max_backups else []
-        if self.rotation.max_age:
-            for name in old:
-                if os.stat(os.path.join(folder, name)).st_mtime < now - 86400 * self.rotation.max_age:
-                    doomed.append(name)
-        for name in set(doomed):
-            os.remove(os.path.join(folder, name))
 
 
 class ZapLog(Log):
@@ -241,29 +156,29 @@ def _time_text(time_ns: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.", parts) + f"{rest // 1000:06d}{_zone(parts)}"
 
 
-def open_outputs(names: Sequence[str], rotation: Rotation | None = None) -> list[Output]:
-    """Return the outputs of --log-outputs; OSError when a file cannot be opened."""
-    if "/dev/null" in names:
-        return [FileOutput("/dev/null")]
-    outputs: list[Output] = []
-    for name in sorted({"stderr" if name == "default" else name for name in names}):
-        if name == "stderr":
-            outputs.append(Output(2))
-        elif name == "stdout":
-            outputs.append(Output(1))
-        else:
-            path = name.removeprefix("file://")
-            outputs.append(RotatingOutput(path, rotation) if rotation else FileOutput(path))
-    return outputs
-
-
 def stack_of(error: BaseException) -> str:
     """Return the traceback of an error as the text of a stacktrace field."""
     return "".join(traceback.format_exception(error)).rstrip()
 
 
+class _Python(logging.Handler):
+    """Takes what libraries say by Python's own logging, such as asyncio of an exception that nobody fetched."""
+
+    def __init__(self, log: ZapLog) -> None:
+        super().__init__(logging.WARNING)
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it at level warn."""
+        fields: dict[str, object] = {}
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            fields["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+            fields["stacktrace"] = stack_of(record.exc_info[1])
+        self.log.warn(f"{record.name}/{record.filename}:{record.lineno}", record.getMessage(), **fields)
+
+
 def install(log: ZapLog) -> None:
-    """Make every uncaught exception and every Python warning one line of the log."""
+    """Make every uncaught exception, every Python warning and what libraries log one line of the log."""
     import warnings
 
     caller = "etcdmain/main.go"
@@ -288,6 +203,7 @@ def install(log: ZapLog) -> None:
         if log.threshold <= LEVELS["debug"]:
             log._line("debug", caller, "warning", {"category": category.__name__, "text": str(message)})
 
+    logging.root.handlers[:] = [_Python(log)]
     sys.excepthook = uncaught
     threading.excepthook = in_thread
     sys.unraisablehook = unraisable

@@ -1,7 +1,7 @@
 """Messages in the compact text form of Go's protobuf library, which etcd's log lines hold.
 
     key:"a" range_end:"b" limit:10 sort_order:DESCEND␠
-    compare:<target:VERSION key:"a" version:1 > success:<request_put:<key:"a" value_size:3 > >␠
+    compare:<target:VERSION key:"a" version:1 > success:<request_put:<key:"a" value_size:3 >> failure:<>
 
 (␠ is a space.) Values of puts and of compares are never shown, only their sizes.
 Source: etcd's api/etcdserverpb/raft_internal_stringer.go.
@@ -14,6 +14,8 @@ from typing import Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from quorate.proto.rpc_pb2 import RequestOp, TxnRequest
+
 _ESCAPES: Final = {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x22: '\\"', 0x5C: "\\\\"}
 _REDACTED: Final = frozenset(["etcdserverpb.PutRequest.value", "etcdserverpb.Compare.value"])
 _SECRET: Final = frozenset(["password", "hashedPassword", "simple_token"])
@@ -21,7 +23,20 @@ _SECRET: Final = frozenset(["password", "hashedPassword", "simple_token"])
 
 def loggable(message: Message) -> str:
     """Return a request's text, without values and passwords."""
-    return _fields(message)
+    if not isinstance(message, TxnRequest):
+        return _fields(message)
+    compares = " ".join([_fields(compare) for compare in message.compare])
+    branches = [" ".join([_operation(one) for one in ops]) for ops in (message.success, message.failure)]
+    return f"compare:<{compares}> success:<{branches[0]}> failure:<{branches[1]}>"
+
+
+def _operation(op: RequestOp) -> str:
+    """Return one operation of a transaction; etcd puts no space behind those that it redacts."""
+    if op.HasField("request_put"):
+        return f"request_put:<{_fields(op.request_put)}>"
+    if op.HasField("request_txn"):
+        return f"request_txn:<{loggable(op.request_txn)}>"
+    return _fields(op)
 
 
 def quoted(data: bytes) -> str:

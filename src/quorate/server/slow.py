@@ -14,7 +14,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError, Message
 
-from quorate.errors import RpcError
+from quorate.errors import COMPACTED, FUTURE_REV, LEASE_EXIST, LEASE_NOT_FOUND, LEASE_TTL_TOO_LARGE, RpcError
 from quorate.measure import format_duration
 from quorate.ports import Log, Loop, Moment
 from quorate.proto.raft_internal_pb2 import InternalRaftRequest
@@ -37,6 +37,15 @@ _TRACED: Final = {
 }
 
 
+_INNER: Final = {
+    LEASE_NOT_FOUND.text: "lease not found",
+    LEASE_EXIST.text: "lease already exists",
+    LEASE_TTL_TOO_LARGE.text: "too large lease TTL",
+    COMPACTED.text: "mvcc: required revision has been compacted",
+    FUTURE_REV.text: "mvcc: required revision is a future revision",
+}
+
+
 class _Request:
     """A request as text, made when it is asked for."""
 
@@ -52,11 +61,20 @@ class _Request:
         if self._kind == kinds.EMPTY:
             return loggable(request)
         named = f"{kinds.NAMES.get(self._kind, 'unknown')}:<{loggable(request)}>"
+        if self._kind not in (kinds.PUT, kinds.TXN):
+            named += " "
         try:
             header = InternalRaftRequest.FromString(self._data).header
         except DecodeError:
             return named
         return f"header:<{loggable(header)}> {named}"
+
+
+def _inner(kind: int, error: RpcError) -> str:
+    """Return the words that etcd has inside for an error that clients see in others."""
+    if kinds.AUTH_FIRST <= kind <= kinds.AUTH_LAST:
+        return error.text.replace("etcdserver: ", "auth: ", 1)
+    return _INNER.get(error.text, error.text)
 
 
 class SlowLog:
@@ -77,7 +95,7 @@ class SlowLog:
             self._too_long("", _Request(kind, request, data), size, error, took_ns)
         if error is not None:
             fields: dict[str, object] = {"took": format_duration(took_ns), "request": _Request(kind, request, data)}
-            self._log.warn(_UTIL, "failed to apply request", **fields, response=size, error=error.text)
+            self._log.warn(_UTIL, "failed to apply request", **fields, response=size, error=_inner(kind, error))
 
     def read(self, request: object, response: bytes, error: RpcError | None, begun_ns: int, run_ns: int) -> None:
         """A read that came at `begun_ns` and was run at `run_ns` is answered, and took longer than it should."""
