@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any
 
 from quorate.client import BlockingClient, Client, EtcdError, PermissionDeniedError
-from quorate.runtime.log import FileOutput, ZapLog
+from quorate.runtime.log import ZapLog
+from quorate.runtime.logout import FileOutput
 from quorate.runtime.member import MemberThread
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.sockets import ListenError
