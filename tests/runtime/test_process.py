@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from quorate.errors import CorruptError
-from quorate.runtime.log import FileOutput, ZapLog
+from quorate.runtime.log import ZapLog
+from quorate.runtime.logout import FileOutput
 from quorate.runtime.member import MemberLoop, MemberThread
 from quorate.runtime.process import notify_ready
 from quorate.runtime.settings import MemberSettings

@@ -16,7 +16,8 @@ from typing import Any
 import grpc
 
 from quorate.proto.rpc_pb2 import PutRequest, PutResponse
-from quorate.runtime.log import FileOutput, ZapLog
+from quorate.runtime.log import ZapLog
+from quorate.runtime.logout import FileOutput
 from quorate.runtime.member import MemberThread
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.tls.info import TlsInfo
