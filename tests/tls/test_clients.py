@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +16,14 @@ import pytest
 
 from quorate.client import BlockingClient, EtcdError, TlsOptions
 from quorate.proto.rpc_pb2 import RangeRequest, RangeResponse
-from tests.etcdctl.twins import OURS, environment
+from tests.etcdctl.twins import environment
 from tests.oracle import ROOT, free_port, our_command, real_binary
 from tests.tls.certs import Authority, Pair
 from tests.tls.world import TlsMember, client_context, https_get, served, tls_member, until
 
 pytestmark = [pytest.mark.oracle, pytest.mark.process]
+
+OURS = [sys.executable, "-m", "quorate.cli.etcdctl.main"]
 
 
 class Pki:
