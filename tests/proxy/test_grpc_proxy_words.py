@@ -69,7 +69,7 @@ def test_every_flag_of_real_etcd_is_there_with_its_words() -> None:
     }, "what later releases have"
 
 
-@pytest.mark.parametrize("flag", ["--experimental-leasing-prefix=x", "--enable-pprof"])
+@pytest.mark.parametrize("flag", ["--experimental-leasing-prefix=x", "--experimental-enable-grpc-logging"])
 def test_what_is_not_there_is_refused(flag: str) -> None:
     answer = once("ours", "grpc-proxy", "start", flag)
     assert answer.returncode == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -241,6 +242,15 @@ def test_what_a_member_s_restart_does_to_watches() -> None:
                 assert not lease.lost
 
 
+def test_an_endpoint_that_is_silent_is_passed_over(member: Member) -> None:
+    """One that takes connections and never answers costs its share of a call's time, not the call."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoints = f"--endpoints=127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{free_port()},{member.endpoint}"
+        with Proxy("ours", "grpc-proxy", endpoints, "--advertise-client-url=") as proxy:
+            for _ in range(3):
+                assert etcdctl(proxy.endpoint, "put", "silent", "x").stdout == "OK\n"
+
+
 def test_proxies_list_each_other(member: Member) -> None:
     """Ours and real ones, by the same registrations."""
     ports = [free_port(), free_port()]
@@ -302,8 +312,10 @@ def test_users_get_what_is_theirs(member: Member, proxy: Proxy) -> None:
 
 
 def test_reads_in_order(member: Member) -> None:
-    words = ("grpc-proxy", f"--endpoints={member.endpoint}", "--experimental-serializable-ordering")
+    words = ("grpc-proxy", f"--endpoints={member.endpoint}", "--experimental-serializable-ordering", "--enable-pprof")
     with Proxy("ours", *words) as proxy:
+        with urllib.request.urlopen(f"http://{proxy.endpoint}/debug/pprof/goroutine", timeout=10) as answer:
+            assert answer.status == 200
         assert "waiting for linearized read" in proxy.log()
         assert etcdctl(proxy.endpoint, "put", "o", "1").returncode == 0
         assert etcdctl(proxy.endpoint, "get", "o", "--consistency=s").stdout == "o\n1\n"

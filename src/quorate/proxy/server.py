@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -25,11 +27,12 @@ from quorate.proxy.lease import LeaseProxy
 from quorate.proxy.namespace import Namespace
 from quorate.proxy.settings import RECEIVE_BYTES, ProxySettings
 from quorate.proxy.tcp import listen_tcp, split_host_port
-from quorate.proxy.upstream import Forwarder, Upstream
+from quorate.proxy.upstream import CONNECT_S, ENDPOINT_S, Forwarder, Upstream
 from quorate.proxy.watch import WatchProxy
 from quorate.proxy.web import ProxyWeb, metrics_of
 from quorate.runtime.log import ZapLog
 from quorate.runtime.loop import UvLoop
+from quorate.runtime.profile import Profiles
 from quorate.runtime.sockets import SocketListener
 from quorate.runtime.tls.contexts import ServerContext
 from quorate.runtime.tls.serve import TlsGate
@@ -82,7 +85,7 @@ class GrpcProxy:
         limits = client_limits(settings.dial_keepalive_ns or NEVER_NS, settings.dial_keepalive_timeout_ns)
         limits.max_receive_bytes = settings.max_recv_bytes
         cluster = Client(settings.endpoints, tls=settings.cluster_tls)
-        channel = Channel(settings.endpoints, settings.cluster_tls, "", "", 5.0, 5.0, limits)
+        channel = Channel(settings.endpoints, settings.cluster_tls, "", "", CONNECT_S, ENDPOINT_S, limits)
         upstream = Upstream(channel, settings.max_send_bytes, self.log)
         namespace = Namespace(settings.namespace)
         kv = KvProxy(upstream, namespace, settings.ordering)
@@ -99,6 +102,9 @@ class GrpcProxy:
         context = settings.cluster_tls.context() if settings.cluster_tls is not None else None
         web = ProxyWeb(upstream, cluster, own, self.log)
         web.register(mux, lambda: metrics_of(kv.cache, hub, self.router), settings.endpoints, context)
+        if settings.pprof:
+            Profiles(sys.argv, lambda call: _call(self.loop, call)).register(mux)
+            self.log.info(_CALLER, "gRPC proxy enabled pprof", path="/debug/pprof")
         await self._serve(sockets[0], self.router, mux, self._gate is not None)
         for sock in sockets[1:]:
             await self._serve(sock, Router(), mux, settings.metrics_addr.startswith("https"))
@@ -158,6 +164,10 @@ class GrpcProxy:
             gate = TlsGate(self.loop, self._gate, self.log, "rejected connection", True)
         listener = SocketListener(self.loop, router, WebHandler(mux.handle), limits, self.log)
         await listener.serve(sock, gate)
+
+
+def _call(loop: UvLoop, call: Callable[[], None]) -> None:
+    loop.aio.call_soon_threadsafe(call)
 
 
 async def _sync(cluster: Client, channel: Channel, interval_s: float) -> None:

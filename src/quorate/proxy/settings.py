@@ -34,5 +34,6 @@ class ProxySettings:
     dial_keepalive_timeout_ns: int = 20 * SECOND
     sync_interval_ns: int = 0
     ordering: bool = False
+    pprof: bool = False
     cluster_tls: TlsOptions | None = None
     listen_tls: TlsInfo = field(default_factory=TlsInfo)

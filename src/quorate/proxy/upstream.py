@@ -22,9 +22,13 @@ from quorate.wire.headers import Field
 from quorate.wire.rpc import ServerCall
 
 CONNECT_S: Final = 5.0
+ENDPOINT_S: Final = 1.5
+"""How long one endpoint may take to answer a connection, so that there is time for others."""
+
 CALL_S: Final = 86_400.0
 ATTEMPTS: Final = 10
 PASSED_ON: Final = (b"token", b"authorization", b"hasleader", b"client-api-version")
+BROKEN: Final = RpcError(errors.INTERNAL, "internal error")
 UNREACHABLE: Final = RpcError(errors.UNAVAILABLE, "proxy: none of the endpoints can be reached")
 
 
@@ -69,6 +73,9 @@ class Upstream:
                 call.complete(await work)
             except RpcError as error:
                 call.fail(error)
+            except Exception:
+                call.fail(BROKEN)
+                raise
 
         task = self.spawn(run())
         call.on_end = lambda: _cancel(task)
@@ -165,3 +172,6 @@ async def _carry(upstream: Upstream, path: bytes, call: ServerCall, requests: as
         call.finish()
     except RpcError as error:
         call.fail(error)
+    except Exception:
+        call.fail(BROKEN)
+        raise

@@ -15,7 +15,7 @@ from quorate.errors import RpcError
 from quorate.proto.rpc_pb2 import RangeRequest, ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse
 from quorate.proxy.broadcast import Receiver, WatchHub
 from quorate.proxy.kv import RANGE, parse
-from quorate.proxy.upstream import fields_of
+from quorate.proxy.upstream import BROKEN, fields_of
 from quorate.wire import grpc
 from quorate.wire.rpc import Router, ServerCall
 
@@ -87,6 +87,9 @@ class _Stream:
                     await self._progress()
         except RpcError as error:
             self._fail(error)
+        except Exception:
+            self._fail(BROKEN)
+            raise
 
     async def _create(self, request: WatchCreateRequest) -> None:
         key, end = request.key, request.range_end

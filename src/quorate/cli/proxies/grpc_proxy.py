@@ -84,7 +84,7 @@ FLAGS: Final = (
          "Maximum concurrent streams that each client can open at a time."),
 )  # fmt: skip
 
-NOT_DONE: Final = ("experimental-leasing-prefix", "experimental-enable-grpc-logging", "enable-pprof")
+NOT_DONE: Final = ("experimental-leasing-prefix", "experimental-enable-grpc-logging")
 
 
 class _RefusedError(Exception):
@@ -174,6 +174,7 @@ def _settings(flags: FlagSet, log: ZapLog) -> ProxySettings:
         dial_keepalive_timeout_ns=_int(flags, "dial-keepalive-timeout"),
         sync_interval_ns=_int(flags, "endpoints-auto-sync-interval"),
         ordering=bool(flags.value("experimental-serializable-ordering")),
+        pprof=bool(flags.value("enable-pprof")),
         cluster_tls=_cluster_tls(flags, log),
         listen_tls=_listen_tls(flags, log),
     )
