@@ -72,7 +72,7 @@ def test_a_snapshot_restored_into_one_member(member: Member, taken: str, by: str
         assert client.range_all().header.revision == before.revision + 1
 
 
-@pytest.mark.parametrize("kinds", [["ours"] * 3, ["ours", "real", "ours"], ["real"] * 3], ids=["ours", "mixed", "real"])
+@pytest.mark.parametrize("kinds", [["ours"] * 3, ["real", "ours", "real"]], ids=["ours", "mixed"])
 def test_a_snapshot_restored_into_three_members(kinds: list[str]) -> None:
     path, before = saved("real")
     made = Cluster(kinds)
@@ -134,9 +134,8 @@ def test_revisions_move_forward(member: Member, starts: str) -> None:
     assert checked.code == 0, checked
 
 
-@pytest.mark.parametrize("kind", ["ours", "real"])
-def test_two_of_three_members_are_lost_for_ever(kind: str, tmp_path: Path) -> None:
-    with cluster([kind] * 3) as old:
+def test_two_of_three_members_are_lost_for_ever(tmp_path: Path) -> None:
+    with cluster(["ours", "real", "ours"]) as old:
         leader = old.leader()
         old.puts(leader, [f"k{number}" for number in range(50)])
         lease = old.ctl(leader, "lease", "grant", "5000").split()[1]
@@ -201,7 +200,7 @@ def test_a_copied_directory_of_a_running_member_starts(member: Member, tmp_path:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for number in range(4):
+        for number in range(2):
             enough = acknowledged + 150
             until(lambda enough=enough: acknowledged > enough)  # type: ignore[misc]
             before, target = acknowledged, tmp_path / f"copy{number}"
@@ -283,9 +282,16 @@ def test_a_database_in_use_is_waited_for(member: Member) -> None:
         process.stderr.close()
 
 
-@pytest.mark.parametrize("starts", ["ours", "real"])
-@pytest.mark.parametrize("by", ["ours", "real"])
-@pytest.mark.parametrize("more", [[], ["--with-v3=false"]], ids=["with v3", "without v3"])
+@pytest.mark.parametrize(
+    ("by", "starts", "more"),
+    [
+        ("ours", "ours", []),
+        ("ours", "real", []),
+        ("real", "ours", []),
+        ("ours", "ours", ["--with-v3=false"]),
+        ("ours", "real", ["--with-v3=false"]),
+    ],
+)
 def test_a_backup_of_the_old_kind(member: Member, tmp_path: Path, by: str, starts: str, more: list[str]) -> None:
     member.flags = ["--snapshot-count=20"]
     member.start()
