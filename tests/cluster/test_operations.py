@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import urllib.error
 import urllib.request
@@ -158,6 +159,58 @@ def test_snapshots_reach_a_member_that_was_away_while_writes_go_on() -> None:
         made.agree()
         with pytest.raises(CommandError):
             made.ctl(away, "get", "k1", "--rev=999999")
+
+
+def refusals(kind: str) -> dict[str, str]:
+    """What a cluster of three says to changes that would cost it its quorum, or make no sense."""
+    said: dict[str, str] = {}
+
+    def ask(made: Cluster, what: str, *args: str) -> None:
+        done = made.members[0].etcdctl("--command-timeout=20s", "member", *args)
+        said[what] = done.stderr.strip().splitlines()[-1] if done.returncode else "done"
+
+    with cluster([kind] * 3) as made:
+        first, second, third = made.members
+        if made.leader() is not first:
+            made.ctl(made.leader(), "move-leader", made.id_of(first))
+        ids = {member.name: made.id_of(member) for member in made.members}
+        until(lambda: "already exists" in first.etcdctl("member", "add", "x", f"--peer-urls={second.peer_url}").stderr)
+        ask(made, "a URL in use", "add", "x", f"--peer-urls={second.peer_url}")
+        ask(made, "a fourth", "add", "m4", "--peer-urls=http://127.0.0.1:1")
+        ask(made, "a fifth, the fourth not started", "add", "m5", "--peer-urls=http://127.0.0.1:2")
+        ask(made, "a sixth", "add", "m6", "--peer-urls=http://127.0.0.1:3")
+        listed = made.ctl_json(first, "member", "list")["members"]
+        for entry in listed:
+            if not entry.get("name"):
+                ask(made, f"away with {entry['peerURLs'][0]}", "remove", f"{entry['ID']:x}")
+        made.ctl(first, "member", "add", "l1", "--learner", "--peer-urls=http://127.0.0.1:4")
+        ask(made, "a second learner", "add", "l2", "--learner", "--peer-urls=http://127.0.0.1:5")
+        learner = next(e for e in made.ctl_json(first, "member", "list")["members"] if e.get("isLearner"))
+        ask(made, "an early promotion", "promote", f"{learner['ID']:x}")
+        ask(made, "a promotion of a voter", "promote", ids["m2"])
+        ask(made, "a promotion of nobody", "promote", "1234")
+        ask(made, "an update of nobody", "update", "1234", "--peer-urls=http://127.0.0.1:6")
+        ask(made, "an update to a URL in use", "update", f"{learner['ID']:x}", f"--peer-urls={second.peer_url}")
+        ask(made, "away with the learner", "remove", f"{learner['ID']:x}")
+        ask(made, "away with it again", "remove", f"{learner['ID']:x}")
+        third.kill()
+        until(lambda: "unhealthy cluster" in made.members[0].etcdctl("member", "remove", ids["m2"]).stderr)
+        ask(made, "away with one of two", "remove", ids["m2"])
+        ask(made, "a fourth while one is down", "add", "m7", "--peer-urls=http://127.0.0.1:7")
+        ask(made, "away with the dead", "remove", ids["m3"])
+    return {what: re.sub(r"[0-9a-f]{12,16}", "ID", text) for what, text in said.items()}
+
+
+def test_changes_that_would_cost_the_quorum_are_refused_as_by_etcd() -> None:
+    ours, real = refusals("ours"), refusals("real")
+    # Late 3.6 wants a quorum to be connected, earlier ones, 3.5.1 too, every voter.
+    assert ours.pop("a fifth, the fourth not started") == ours.pop("away with http://127.0.0.1:2") == "done"
+    assert "not enough started members" in ours.pop("a sixth")
+    for what in ("a fifth, the fourth not started", "a sixth"):
+        assert "unhealthy cluster" in real.pop(what)
+    assert ours == real
+    assert "unhealthy cluster" in ours["a fourth while one is down"]
+    assert ours["away with the dead"] == "done"
 
 
 def test_peer_urls_can_be_changed() -> None:

@@ -12,13 +12,16 @@ from quorate.lease.lessor import Lease
 from quorate.membership.cluster import Cluster
 from quorate.membership.member import Member
 from quorate.membership.version import SERVER_VERSION, Version
+from quorate.proto.membership_pb2 import ClusterVersionSetRequest
 from quorate.proto.rpc_pb2 import PutRequest, RangeRequest, RangeResponse
 from quorate.raft.codec import decode_message, encode_message
 from quorate.raft.types import Message
 from quorate.server.bootstrap import Bootstrap, BootstrapOptions
 from quorate.server.config import ServerConfig
 from quorate.server.core import Server, ServerParts
+from quorate.server.entry import CLUSTER_VERSION_SET
 from quorate.server.transport import Transport
+from quorate.storage import schema
 from tests.fakes.disk import SimDisk
 from tests.server.world import MS, SECOND, Answer, FakeLoop
 
@@ -404,3 +407,35 @@ def test_the_first_election_comes_early_once_two_others_are_in_touch() -> None:
     # With one other alone etcd waits for a whole election timeout too.
     assert first_leader_ns(cut=True) >= SECOND - 100 * MS
     assert first_leader_ns(cut=False, advance=False) >= SECOND - 100 * MS
+
+
+def test_a_downgrade_takes_all_members_back(world: World) -> None:
+    """From 3.6, which a leader of etcd's own has raised the cluster to, to 3.5: asked of a follower."""
+    request = ClusterVersionSetRequest(ver="3.6.0")
+    world.leader()._members._propose(CLUSTER_VERSION_SET, request, request.SerializeToString(), Answer())
+    world.loop.advance(10 * SECOND)
+    servers = list(world.servers.values())
+    assert {str(server.cluster.version) for server in servers} == {"3.6.0"}
+    assert {server.backend.get(schema.META, schema.STORAGE_VERSION) for server in servers} == {b"3.6.0"}
+    outcomes: list[RpcError | None] = []
+    asked = world.followers()[0]
+    asked.downgrade(1, "3.5", outcomes.append)
+    world.loop.run_until(lambda: bool(outcomes))
+    assert outcomes == [None]
+    world.loop.advance(200 * MS)
+    asked.downgrade(1, "3.5", outcomes.append)
+    world.loop.run_until(lambda: len(outcomes) == 2)
+    assert outcomes[1] is errors.DOWNGRADE_IN_PROCESS
+    world.loop.advance(10 * SECOND)
+    assert {str(server.cluster.version) for server in servers} == {"3.5.0"}
+    assert {server.backend.get(schema.META, schema.STORAGE_VERSION) for server in servers} == {None}
+    # We report 3.6.14 still, so the job goes on until somebody cancels it.
+    assert all(server.cluster.downgrade.enabled for server in servers)
+    asked.downgrade(2, "", outcomes.append)
+    world.loop.run_until(lambda: len(outcomes) == 3)
+    world.loop.advance(SECOND)
+    assert outcomes[2] is None
+    assert not any(server.cluster.downgrade.enabled for server in servers)
+    world.wait(world.put(world.leader(), b"k", b"v"))
+    world.loop.advance(SECOND)
+    assert len(world.hashes()) == 1
