@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from quorate.cli.etcdctl.main import has_v2_flags
 from tests.etcdctl.twins import Tool, Twins
 from tests.oracle import Member, free_port
 from tests.parity.pair import Outcome
@@ -177,3 +178,18 @@ def test_other_versions(both: Twins) -> None:
         found = both.all("version", env={"ETCDCTL_API": version}, endpoint=False)
         assert [(each.code, each.stderr) for each in found[1:]] == 2 * [(found[0].code, found[0].stderr)]
         assert found[0].code == code
+
+
+@pytest.mark.parametrize(
+    ("line", "v2"),
+    [
+        ("--ca-file a member list", True),
+        ("member list -cert-file=a", True),
+        ("--key-file a cluster-health", True),
+        ("get --prefix a", False),
+        ("lock a -- run --ca-file b", False),
+        ("put a --cert=b", False),
+    ],
+)
+def test_flags_of_v2_alone_choose_v2_when_nobody_said(line: str, v2: bool) -> None:
+    assert has_v2_flags(line.split()) is v2

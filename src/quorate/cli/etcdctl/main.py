@@ -11,11 +11,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from quorate.cli.etcdctl.commands import API_VERSION, ROOT, VERSION, Command, switch
 from quorate.cli.etcdctl.context import Context, ExitError
 from quorate.cli.etcdctl.pflag import BOOL, Flag, FlagError, FlagSet
+
+V2_FLAGS: Final = ("ca-file", "cert-file", "key-file")
 
 
 def main() -> NoReturn:
@@ -33,9 +35,7 @@ def main() -> NoReturn:
 def run(words: Sequence[str]) -> int:
     """Do what the words ask for; return the exit status."""
     version = os.environ.get("ETCDCTL_API", "")
-    if version == "2":
-        from quorate.cli.etcdctl.v2.app import run as run_v2
-
+    if version == "2" or (not version and has_v2_flags(words)):
         return run_v2(words)
     if version not in ("", "3"):
         sys.stderr.write(f"unsupported API version: {version}\n")
@@ -43,6 +43,8 @@ def run(words: Sequence[str]) -> int:
     path, rest = find(list(words))
     command = path[-1]
     if len(path) == 1 and (bad := first_word(rest, path)) is not None:
+        if bad == "cluster-health" and not version:
+            return run_v2(words)
         unknown_command(bad)
         return 1
     if command.name == "help":
@@ -72,6 +74,19 @@ def run(words: Sequence[str]) -> int:
         sys.stdout.flush()
         context.close()
     return 0
+
+
+def has_v2_flags(words: Sequence[str]) -> bool:
+    """Tell whether there is a flag that only v2's commands have: etcdctl up to 3.3 spoke v2 when it was not told."""
+    own = words[: words.index("--")] if "--" in words else words
+    return any(word.partition("=")[0].lstrip("-") in V2_FLAGS for word in own if word.startswith("-"))
+
+
+def run_v2(words: Sequence[str]) -> int:
+    """Do what the words ask for in v2's forms; return the exit status."""
+    from quorate.cli.etcdctl.v2.app import run
+
+    return run(words)
 
 
 def handler(command: Command) -> Callable[[Context], None]:
