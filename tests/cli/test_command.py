@@ -137,7 +137,6 @@ def test_what_3_6_says_otherwise(tmp_path: Path) -> None:
     "words",
     [
         ["--proxy=on"],
-        ["--enable-distributed-tracing"],
     ],
 )
 def test_what_would_be_unsafe_to_ignore_is_refused(words: list[str], tmp_path: Path) -> None:

@@ -198,7 +198,6 @@ PARSERS: Final[dict[str, Callable[[str], object]]] = {
 EMPTY_PARSES: Final = ("string", "urls", "gates", "ignored")
 EMPTY_VALUES: Final[dict[str, object]] = {"words": [], "unique words": [], "v2 stages": "", "duration": 0}
 
-TRACING = "spans are not exported yet"
 NO_V2 = "the v2 API is not served"
 NO_V2_PROXY = "the v2 proxy is not supported"
 
@@ -385,16 +384,16 @@ SECTIONS: Final[tuple[tuple[str, tuple[Flag, ...]], ...]] = (
              old="experimental-warning-unary-request-duration"),
     )),
     ("Distributed tracing", (
-        Flag("enable-distributed-tracing", "bool", "false", "Enable distributed tracing.", REFUSED,
-             "distributed tracing is not supported yet", old="experimental-enable-distributed-tracing"),
+        Flag("enable-distributed-tracing", "bool", "false", "Enable distributed tracing.",
+             old="experimental-enable-distributed-tracing"),
         Flag("distributed-tracing-address", "string", "localhost:4317", "Distributed tracing collector address.",
-             NONE, TRACING, old="experimental-distributed-tracing-address"),
-        Flag("distributed-tracing-service-name", "string", "etcd", "Distributed tracing service name.", NONE,
-             TRACING, old="experimental-distributed-tracing-service-name"),
-        Flag("distributed-tracing-instance-id", "string", "", "Distributed tracing instance ID.", NONE, TRACING,
+             old="experimental-distributed-tracing-address"),
+        Flag("distributed-tracing-service-name", "string", "etcd", "Distributed tracing service name.",
+             old="experimental-distributed-tracing-service-name"),
+        Flag("distributed-tracing-instance-id", "string", "", "Distributed tracing instance ID.",
              old="experimental-distributed-tracing-instance-id"),
         Flag("distributed-tracing-sampling-rate", "int", "0",
-             "Number of samples to collect per million spans for distributed tracing.", NONE, TRACING,
+             "Number of samples to collect per million spans for distributed tracing.",
              old="experimental-distributed-tracing-sampling-rate"),
     )),
     ("Features", (

@@ -27,6 +27,7 @@ from quorate.runtime.log import LEVELS, ZapLog
 from quorate.runtime.logout import JOURNAL, JOURNAL_SOCKET, Rotation, open_outputs
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.tls.info import TlsInfo
+from quorate.runtime.tracing import TracingSettings
 from quorate.runtime.urls import Url, UrlError, check_advertised, check_bind, split_host_port
 
 DEFAULT_UNARY_WARNING_NS: Final = 300 * 10**6
@@ -416,6 +417,7 @@ def _member_settings(values: Values, gates: dict[str, bool], advertised: list[Ur
         warning_apply_ns=values.number("warning-apply-duration"),
         warning_unary_ns=values.number("warning-unary-request-duration") or DEFAULT_UNARY_WARNING_NS,
         extensive_metrics=values.text("metrics") == "extensive",
+        tracing=_tracing(values),
         enable_pprof=values.on("enable-pprof") or values.text("log-level") == "debug",
         initial_corrupt_check=gates["InitialCorruptCheck"],
         corrupt_check_ns=values.number("corrupt-check-time"),
@@ -478,6 +480,17 @@ def _tls_info(values: Values, prefix: str, crl: str, allowed_cns: list[str], all
         cipher_suites=_named(values, "cipher-suites"),
         min_version=values.text("tls-min-version"),
         max_version=values.text("tls-max-version"),
+    )
+
+
+def _tracing(values: Values) -> TracingSettings | None:
+    if not values.on("enable-distributed-tracing"):
+        return None
+    return TracingSettings(
+        values.text("distributed-tracing-address"),
+        values.text("distributed-tracing-service-name"),
+        values.text("distributed-tracing-instance-id"),
+        values.number("distributed-tracing-sampling-rate"),
     )
 
 

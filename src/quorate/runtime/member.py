@@ -54,6 +54,7 @@ from quorate.runtime.security import Security
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.sockets import ListenError, SocketListener, address_of, listen
 from quorate.runtime.tls.serve import TlsGate
+from quorate.runtime.tracing import Tracing, start_tracing
 from quorate.runtime.urls import Url
 from quorate.runtime.usage import PAUSES, descriptor_limit, go_memory_stats, process_usage
 from quorate.server.bootlog import StartError
@@ -166,6 +167,7 @@ class Member:
             platform.python_version(),
         )
 
+        self._tracing: Tracing | None = None
         self.vars = DebugVars(lambda: self.server, sys.argv, descriptor_limit, go_memory_stats)
         self.profiles = Profiles(sys.argv, self._call_on_loop)
 
@@ -182,6 +184,7 @@ class Member:
         Raises StartError, ListenError, CorruptError, OSError; everything opened has then been closed again.
         """
         try:
+            self._start_tracing()
             self._bind()
             server = self._bootstrap()
         except BaseException:
@@ -201,12 +204,25 @@ class Member:
         self._security.log_clients()
         server.call_when_published(self._published)
 
+    def _start_tracing(self) -> None:
+        wanted = self.settings.tracing
+        if wanted is not None:
+            self._tracing = start_tracing(wanted)
+            fields: dict[str, object] = {"address": wanted.address, "service-name": wanted.service_name}
+            fields["service-instance-id"] = wanted.instance_id
+            fields["sampling-rate"] = wanted.sampling_rate
+            self.log.debug("embed/config_tracing.go", "distributed tracing enabled", **fields)
+
     def _time_calls(self) -> None:
         """Have slow calls said (all at level debug); with --metrics=extensive keep the durations by method."""
         debug = self.log.threshold == 0
         stats = CallStats(self.loop, self.log, debug)
+        tracing = self._tracing
+        if tracing is not None:
+            tracing.then = stats
         for path, method in self.router.methods.items():
-            method.observer = stats
+            method.observer = tracing or stats
+            method.traced = tracing is not None
             method.slow_ns = 0 if debug else self.settings.warning_unary_ns
             if self.settings.extensive_metrics and method.seconds is None and not path.startswith(OWN_UNCOUNTED):
                 method.seconds = Histogram(RPC_SECONDS)
@@ -450,6 +466,8 @@ class Member:
                 if port.listener is not None:
                     port.listener.close()
             self._close_sockets()
+            if self._tracing is not None:
+                self._tracing.close()
             self.log.info(_EMBED, "closed etcd server", **fields)
             then()
 

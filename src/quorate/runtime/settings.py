@@ -14,6 +14,7 @@ from typing import Final
 from quorate.membership.member import parse_initial_cluster
 from quorate.runtime.duration import FlagValueError, parse_duration
 from quorate.runtime.tls.info import TlsInfo
+from quorate.runtime.tracing import TracingSettings
 from quorate.runtime.urls import Url, parse_urls
 from quorate.server.bootlog import StartError
 from quorate.server.config import DEFAULT_QUOTA_BYTES, MILLISECOND, SECOND, ServerConfig
@@ -97,6 +98,7 @@ class MemberSettings:
     warning_unary_ns: int = 300 * MILLISECOND
     extensive_metrics: bool = False
     enable_pprof: bool = False
+    tracing: TracingSettings | None = None
     lease_checkpoint: bool = False
     lease_checkpoint_persist: bool = False
     downgrade_check_ns: int = 5 * SECOND
