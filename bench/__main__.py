@@ -29,7 +29,7 @@ from quorate.proto import rpc_pb2 as pb
 from tests.cluster.harness import Cluster, cluster
 from tests.oracle import Member, running
 from tests.tls.certs import Authority
-from tests.tls.world import TlsMember, tls_member
+from tests.tls.world import TlsMember, peer_tls_cluster, tls_member
 
 PUT = "/etcdserverpb.KV/Put"
 RANGE = "/etcdserverpb.KV/Range"
@@ -402,6 +402,7 @@ CLUSTER_ROWS: dict[str, tuple[str, bool, Callable[[Cluster, float], float]]] = {
     "3-put": ("3 members: put, 30 x 20 on all, distinct keys", True, cluster_put),
     "3-put-leader": ("3 members: put, 10 x 20 on the leader", True, cluster_put_leader),
     "3-range": ("3 members: linearizable range, 30 x 20 on all", True, cluster_range),
+    "tls-3-put-leader": ("3 members, TLS among them: put, 10 x 20 on the leader", True, cluster_put_leader),
     "3-mixed": ("3 members: 4 ranges to 1 put, 30 x 20 on all", True, cluster_mixed),
 }
 
@@ -450,6 +451,17 @@ def measure_tls(name: str, kind: str, scale: float) -> float:
             return TLS_ROWS[name][2](member, scale)
 
 
+def measure_three(name: str, kind: str, scale: float) -> float:
+    """Measure a row on three members, which speak TLS with each other when the row's name says so."""
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority(Path(folder))
+        secure = name.startswith("tls-")
+        made = peer_tls_cluster([kind] * 3, authority, authority.issue("m")) if secure else cluster([kind] * 3)
+        with made as three:
+            three.leader()
+            return CLUSTER_ROWS[name][2](three, scale)
+
+
 def measure(name: str, rounds: int, scale: float) -> tuple[float, float]:
     """Return the medians of real and ours for a row."""
     figures: dict[str, list[float]] = {"real": [], "ours": []}
@@ -461,9 +473,7 @@ def measure(name: str, rounds: int, scale: float) -> tuple[float, float]:
             elif name in TLS_ROWS:
                 figures[kind].append(measure_tls(name, kind, scale))
             else:
-                with cluster([kind] * 3) as three:
-                    three.leader()
-                    figures[kind].append(CLUSTER_ROWS[name][2](three, scale))
+                figures[kind].append(measure_three(name, kind, scale))
     return statistics.median(figures["real"]), statistics.median(figures["ours"])
 
 

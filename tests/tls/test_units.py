@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from quorate.ports import NullLog
 from quorate.runtime.duration import quote
 from quorate.runtime.tls import ciphers
-from quorate.runtime.tls.contexts import ServerContext
+from quorate.runtime.tls.contexts import ClientContext, ServerContext
 from quorate.runtime.tls.files import TlsError, WatchedFile, check_pair, load_authorities, pem_blocks, revoked_serials
 from quorate.runtime.tls.identity import Identity, identify, name_matches_reverse, parse_address, serial_hex
 from quorate.runtime.tls.info import TlsInfo
@@ -159,6 +159,26 @@ def test_crls(tmp_path: Path) -> None:
     with pytest.raises(TlsError):
         revoked_serials(b"junk")
     assert load_authorities(str(authority.cert)) == authority.certificate.public_bytes(Encoding.DER)
+
+
+def test_what_we_show_where_we_dial_may_be_replaced(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair, other = authority.issue("x"), authority.issue("y")
+    client = ClientContext(TlsInfo(str(pair.cert), str(pair.key), trusted_ca_file=str(authority.cert)), NullLog())
+    first = client.context()
+    assert client.context() is first
+    pair.cert.write_bytes(other.cert.read_bytes())
+    with pytest.raises(TlsError, match="private key does not match public key"):
+        client.context()
+    pair.key.write_bytes(other.key.read_bytes())
+    second = client.context()
+    assert second is not first
+    assert second.check_hostname
+    assert second.verify_mode == ssl.CERT_REQUIRED
+    assert client.server_name("host") == "host"
+    assert ClientContext(TlsInfo(server_name="example.org"), NullLog()).server_name("host") == "example.org"
+    made_by_us = TlsInfo(str(other.cert), str(other.key), self_signed=True)
+    assert ClientContext(made_by_us, NullLog()).context().verify_mode == ssl.CERT_NONE
 
 
 def test_words() -> None:

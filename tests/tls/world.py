@@ -157,6 +157,35 @@ class TlsCluster(Cluster):
                 put(PutRequest(key=key.encode(), value=value.encode()), timeout=10)
 
 
+class PeerTlsMember(Member):
+    """A process that speaks TLS with the other members alone."""
+
+    @property
+    def peer_url(self) -> str:
+        return f"https://127.0.0.1:{self.peer_port}"
+
+
+class PeerTlsCluster(Cluster):
+    """A cluster with mutual TLS among its members, and none for clients."""
+
+    def __init__(self, kinds: list[str], authority: Authority, pair: Pair) -> None:
+        trusted = [f"--peer-trusted-ca-file={authority.cert}", "--peer-client-cert-auth"]
+        super().__init__(kinds, [*pair.flags("peer-"), *trusted])
+
+    def _make(self, kind: str) -> Member:
+        self._count += 1
+        return PeerTlsMember(kind, flags=self.flags, name=f"m{self._count}")
+
+
+@contextmanager
+def peer_tls_cluster(kinds: list[str], authority: Authority, pair: Pair) -> Iterator[Cluster]:
+    made = PeerTlsCluster(kinds, authority, pair)
+    try:
+        yield made.start()
+    finally:
+        made.close()
+
+
 @contextmanager
 def tls_cluster(
     kinds: list[str], authority: Authority, server: Pair, client: Pair, flags: list[str] | None = None
