@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.etcdctl.twins import Job, Twins
+from tests.oracle import Member
 
 pytestmark = [pytest.mark.oracle, pytest.mark.process]
 
@@ -173,3 +174,33 @@ def test_make_mirror(twins: Twins) -> None:
     time.sleep(0.5)
     twins.run("get", "copy/", "--prefix")
     twins.run("make-mirror", code=128)
+
+
+def test_make_mirror_with_a_user(twins: Twins) -> None:
+    """To a destination that wants a user: in the flag, in two flags, asked for, and a wrong one."""
+    twins.run("user", "add", "root:pw", code=0)
+    twins.run("put", "u/1", "v1", code=0)
+    destinations = [Member("real", flags=["--bcrypt-cost=4"]) for _ in twins.tools]
+    try:
+        for member in destinations:
+            member.start(wait=False)
+        for member, tool in zip(destinations, twins.tools, strict=True):
+            member.wait_healthy()
+            tool.saved["dest"] = member.endpoint
+            for words in (["user", "add", "root:pw"], ["auth", "enable"]):
+                assert tool.run([f"--endpoints={member.endpoint}", *words], endpoint=False).code == 0
+        found = twins.all("make-mirror", "{dest}", "--prefix=u/", "--dest-user=root:bad", "--command-timeout=2s")
+        assert len({(each.code, each.stderr.splitlines()[-1]) for each in found}) == 1, found
+        for number, words in enumerate((["--dest-user=root:pw"], ["--dest-user=root", "--dest-password=pw"])):
+            jobs = twins.jobs_of("make-mirror", "{dest}", "--prefix=u/", f"--dest-prefix=to{number}/", *words)
+            for tool in twins.tools:
+                words = [f"--endpoints={tool.saved['dest']}", "--user=root:pw", "get", f"to{number}/1", "-w", "json"]
+                until = time.monotonic() + 15
+                while '"count":1' not in tool.run(words, endpoint=False).stdout:
+                    assert time.monotonic() < until
+            for job in jobs:
+                job.end(signal.SIGINT)
+    finally:
+        for member in destinations:
+            member.close()
+        twins.run("user", "delete", "root", code=0)

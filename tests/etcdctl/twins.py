@@ -66,8 +66,9 @@ class Tool:
         stdin: str | None = None,
         env: dict[str, str] | None = None,
         endpoint: bool = True,
+        limit_s: float = LIMIT_S,
     ) -> Outcome:
-        return self.begin(args, stdin, env, endpoint).end()
+        return self.begin(args, stdin, env, endpoint).end(limit_s)
 
 
 class Running:
@@ -91,10 +92,10 @@ class Running:
                 cwd=tool.member.owned,
             )
 
-    def end(self) -> Outcome:
+    def end(self, limit_s: float = LIMIT_S) -> Outcome:
         """Wait for it."""
         try:
-            code = self._process.wait(timeout=LIMIT_S)
+            code = self._process.wait(timeout=limit_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             raise
@@ -110,13 +111,14 @@ class Running:
 class Twins:
     """The real tool with a real server, ours with a real server, ours with our server."""
 
-    def __init__(self, real_flags: Sequence[str] = ()) -> None:
-        """Make all; `real_flags` are for the real servers."""
+    def __init__(self, real_flags: Sequence[str] = (), make: Callable[[str, list[str]], Member] | None = None) -> None:
+        """Make all; `real_flags` are for the real servers; `make` makes a server of a kind with flags."""
+        make = make or (lambda kind, flags: Member(kind, flags=flags))
         self.forks = ForkServer()
         flags = ["--bcrypt-cost=4"]
-        self.real = Tool(Member("real", flags=[*flags, *real_flags]))
-        self.ours = Tool(Member("real", flags=[*flags, *real_flags]), self.forks)
-        self.own = Tool(Member("ours", flags=flags), self.forks)
+        self.real = Tool(make("real", [*flags, *real_flags]))
+        self.ours = Tool(make("real", [*flags, *real_flags]), self.forks)
+        self.own = Tool(make("ours", flags), self.forks)
         self.tools = (self.real, self.ours, self.own)
         self.jobs: list[Job] = []
 
@@ -219,8 +221,10 @@ def view(tool: Tool, outcome: Outcome, change: Change) -> Outcome:
 class Job:
     """A running command."""
 
-    def __init__(self, tool: Tool, args: Sequence[str], stdin: bool, env: dict[str, str] | None) -> None:
-        words = tool.words(args)
+    def __init__(
+        self, tool: Tool, args: Sequence[str], stdin: bool, env: dict[str, str] | None, endpoint: bool = True
+    ) -> None:
+        words = tool.words(args, endpoint)
         read_in, self._say = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), -1)
         read_out, write_out = os.pipe()
         self._stdout = os.fdopen(read_out, errors="surrogateescape")

@@ -93,7 +93,8 @@ def parse_target(endpoint: str, with_tls: bool) -> Target:
         raise ValueError(f"address {address}: missing port in address")
     if not port.isdigit() or int(port) > 65535:
         raise ValueError(f"address {address}: invalid port")
-    return Target(endpoint, host.strip("[]"), int(port), "", tls)
+    # SRV records end their names with a dot, which neither /etc/hosts nor certificates know.
+    return Target(endpoint, host.strip("[]").removesuffix("."), int(port), "", tls)
 
 
 def uses_tls(first: str, configured: bool) -> bool:

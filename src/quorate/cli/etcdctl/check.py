@@ -9,12 +9,13 @@ import time
 import urllib.request
 from urllib.error import URLError
 
-from quorate.cli.etcdctl.context import BAD_FEATURE, ERROR, INVALID_INPUT, Context, ExitError
+from quorate.cli.etcdctl.context import BAD_CONNECTION, BAD_FEATURE, ERROR, INVALID_INPUT, Context, ExitError
 from quorate.cli.etcdctl.gotext import encode, quote
+from quorate.cli.etcdctl.progress import Bar
 from quorate.cli.etcdctl.settings import credentials, tls_options
 from quorate.client.aio import Client
 from quorate.client.errors import EtcdError
-from quorate.client.target import TlsOptions
+from quorate.client.target import TlsOptions, uses_tls
 
 ALIASES = {"small": "s", "medium": "m", "large": "l", "xLarge": "xl"}
 PERF = {"s": (150, 50), "m": (1000, 200), "l": (8000, 500), "xl": (15000, 1000)}
@@ -59,6 +60,8 @@ def _clients(context: Context, count: int) -> list[Client]:
     tls, configured = tls_options(context)
     user, password = credentials(context.text("user"), context.text("password"), "Password: ")
     given = tls if configured else None
+    if not any(context.endpoints()):
+        raise ExitError(BAD_CONNECTION, "etcdclient: no available endpoints")
     return [Client(context.endpoints(), tls=given, user=user, password=password) for _ in range(count)]
 
 
@@ -79,36 +82,29 @@ async def _finish(context: Context, client: Client, prefix: bytes) -> None:
             context.print(f"Defragmented {quote(endpoint)}\n")
 
 
-async def _empty(client: Client, prefix: bytes, shown: str) -> None:
+async def _empty(client: Client, prefix: bytes, hint: str) -> None:
     if (await client.range(prefix, prefix=True, limit=1)).kvs:
-        text = f"prefix {shown} has keys. Delete with 'etcdctl del --prefix {prefix.decode()}' first"
-        raise ExitError(INVALID_INPUT, text)
-
-
-def _bar(context: Context, done: int) -> None:
-    end = "\n" if done >= DURATION_S else ""
-    context.print(f"\r {done} / {DURATION_S} {done * 100 / DURATION_S:7.2f}%{end}")
+        raise ExitError(INVALID_INPUT, f"prefix {quote(prefix)} has keys. Delete with {hint} first")
 
 
 async def _perf(context: Context, rate: int, clients: list[Client]) -> Load:
     prefix = encode(context.text("prefix"))
-    await _empty(clients[0], prefix, quote(prefix))
+    await _empty(clients[0], prefix, f"'etcdctl del --prefix {prefix.decode()}'")
     load = Load(clients, prefix)
     tasks: set[asyncio.Task[None]] = set()
     begun_s = time.perf_counter()
-    sent = shown = 0
+    sent = 0
+    bar = Bar(DURATION_S).start()
     while (passed_s := time.perf_counter() - begun_s) < DURATION_S:
         while sent < passed_s * rate and len(tasks) < len(clients):
             task = asyncio.create_task(load.put(sent))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
             sent += 1
-        if int(passed_s) > shown:
-            shown = int(passed_s)
-            _bar(context, shown)
+        bar.show(int(passed_s))
         await asyncio.sleep(0.002)
+    bar.finish()
     await asyncio.gather(*tasks)
-    _bar(context, DURATION_S)
     await _finish(context, clients[0], prefix)
     return load
 
@@ -157,10 +153,16 @@ def perf(context: Context) -> None:
         raise ExitError(ERROR)
 
 
-def _memory(endpoint: str) -> float:
-    url = endpoint if endpoint.startswith(("http://", "https://")) else "http://" + endpoint
+def _memory(endpoint: str, tls: TlsOptions | None, configured: bool) -> float:
+    """Return how much memory a server takes; 0 when it does not say, and why on stdout."""
+    secure = uses_tls(endpoint, configured)
+    url = f"{'https' if secure else 'http'}://{endpoint.rpartition('://')[2]}"
+    ssl_context = None
     try:
-        with urllib.request.urlopen(url + "/metrics", timeout=10) as answer:
+        if secure and tls is not None:
+            ssl_context = tls.context()
+            ssl_context.set_alpn_protocols(["http/1.1"])
+        with urllib.request.urlopen(url + "/metrics", timeout=10, context=ssl_context) as answer:
             for line in answer.read().decode().splitlines():
                 if line.startswith("process_resident_memory_bytes"):
                     return float(line.split()[1])
@@ -176,10 +178,10 @@ def datascale(context: Context) -> None:
 
     async def run() -> tuple[Load, float, float]:
         clients = _clients(context, count)
-        endpoint = context.endpoints()[0]
+        endpoint, tls = context.endpoints()[0], tls_options(context)
         try:
-            await _empty(clients[0], prefix, prefix.decode())
-            before = await asyncio.to_thread(_memory, endpoint)
+            await _empty(clients[0], prefix, f"etcdctl del --prefix {prefix.decode()}")
+            before = await asyncio.to_thread(_memory, endpoint, *tls)
             if before == 0:
                 context.print("FAIL: Could not read process_resident_memory_bytes before the put operations.\n")
                 raise ExitError(ERROR)
@@ -189,12 +191,16 @@ def datascale(context: Context) -> None:
             )
             load = Load(clients, prefix)
 
+            bar = Bar(limit).start()
+
             async def work(number: int) -> None:
                 for _ in range(number, limit, count):
                     await load.put(number)
+                    bar.add(1)
 
             await asyncio.gather(*[work(number) for number in range(count)])
-            after = await asyncio.to_thread(_memory, endpoint)
+            bar.finish()
+            after = await asyncio.to_thread(_memory, endpoint, *tls)
             await _finish(context, clients[0], prefix)
             return load, before, after
         finally:

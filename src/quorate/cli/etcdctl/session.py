@@ -62,6 +62,33 @@ def zap(level: str, logger: str, caller: str, message: str, fields: Mapping[str,
     sys.stderr.flush()
 
 
+def handshake_text(error: Exception) -> str:
+    """Return what went wrong with TLS, in Go's words; "" for an error that is none of TLS."""
+    if "ssl" not in sys.modules:
+        return ""
+    import ssl
+
+    if not isinstance(error, ssl.SSLError):
+        return ""
+    from quorate.runtime.tls.words import in_go_words
+
+    # 3.5 was built with a Go that does not say the first words.
+    return in_go_words(error).removeprefix("tls: failed to verify certificate: ")
+
+
+def dial_text(error: Exception, endpoint: str) -> str:
+    """Return why a connection could not be made, in grpc-go's words."""
+    if reason := handshake_text(error):
+        return f'last connection error: connection error: desc = "transport: authentication handshake failed: {reason}"'
+    text = str(error)
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        address = endpoint.rpartition("://")[2]
+        text = f"dial tcp {address}: connect: {error.strerror.lower()}"
+        if error.errno < 0:  # what getaddrinfo says
+            text = f"dial tcp: lookup {address.rpartition(':')[0]}: no such host"
+    return f'last connection error: connection error: desc = "transport: Error while dialing: {text}"'
+
+
 class Session:
     """One client."""
 
@@ -90,7 +117,8 @@ class Session:
         self._user = ""
         self._password = ""
         self._headers: list[Field] = []
-        self.dial_error = ""
+        self.dial_error: Exception | None = None
+        self._dialled = ""
 
     # Connections
 
@@ -105,10 +133,11 @@ class Session:
                 self.leave()
             try:
                 self._conn = self._connect(self.endpoints[self._at % len(self.endpoints)], until_s)
-                self.dial_error = ""
+                self.dial_error = None
                 continue
             except (OSError, ValueError) as error:
-                self.dial_error = str(error)
+                self.dial_error = error
+                self._dialled = self.endpoints[self._at % len(self.endpoints)]
                 self._at += 1
                 attempt += 1
             pause_s = 0.0 if attempt < len(self.endpoints) else backoff_s(attempt - len(self.endpoints))
@@ -200,6 +229,8 @@ class Session:
             text = f"trying to send message larger than max ({len(data)} vs. {self._max_send_bytes})"
             raise RpcError(errors.RESOURCE_EXHAUSTED, text)
         conn = self.connection(until_s)
+        if until_s is not None and time.monotonic() >= until_s:
+            raise grpc.DEADLINE
         headers = self._headers
         if until_s is not None:
             left_ns = max(int((until_s - time.monotonic()) * 1e9), 1)
@@ -231,8 +262,8 @@ class Session:
             return
         text = rpc_text(error)
         if error is grpc.DEADLINE and self.dial_error and self._conn is None:
-            reason = f'connection error: desc = "transport: Error while dialing: {self.dial_error}"'
-            text += f": latest balancer error: {reason}"
+            code = text.partition(" desc = ")[0]
+            text = f"{code} desc = latest balancer error: {dial_text(self.dial_error, self._dialled)}"
         fields: dict[str, str | int] = {
             "target": f"etcd-endpoints://{id(self):#x}/{self.endpoints[0]}",
             "attempt": attempt,

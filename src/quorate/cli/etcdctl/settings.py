@@ -109,11 +109,25 @@ def make_tls(
     for name in (cacert, cert, key):
         if name and not os.path.exists(name):
             raise ExitError(BAD_ARGS, f"open {name}: no such file or directory")
+    if cacert:
+        _check_authority(cacert)
     if cert:
         _check_pair(cert, key)
     options = TlsOptions(cacert, cert, key, skip_verify, server_name)
     configured = bool(cacert or cert or skip_verify) or not insecure
     return options, configured
+
+
+def _check_authority(path: str) -> None:
+    """Refuse a file without certificates, which etcd takes no further than its first PEM block."""
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise ExitError(BAD_ARGS, f"no certificates in {path} ({(error.reason or str(error)).lower()})") from None
+    except OSError as error:
+        raise ExitError(BAD_ARGS, f"open {path}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _check_pair(cert: str, key: str) -> None:

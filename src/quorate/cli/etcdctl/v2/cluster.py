@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from quorate import errors
 from quorate.cli.etcdctl.context import ExitError
-from quorate.cli.etcdctl.session import CallError, Session
+from quorate.cli.etcdctl.session import CallError, Session, handshake_text
 from quorate.cli.etcdctl.v2.app import Values, variable
 from quorate.client import methods
 from quorate.client.methods import Message, Method
@@ -118,8 +118,8 @@ class Cluster:
                 session.log_in(self._user, self._password)
             return session.call(method, request, limit_s)
         except CallError as error:
-            if session.dial_error:
-                raise OSError(session.dial_error) from None
+            if session.dial_error is not None:
+                raise OSError(handshake_text(session.dial_error) or str(session.dial_error)) from None
             raise error from None
         finally:
             session.close()
@@ -128,14 +128,18 @@ class Cluster:
 def host_port(endpoint: str) -> tuple[str, int]:
     """Return where an http or https URL leads."""
     parts = urlsplit(endpoint)
-    return parts.hostname or "", parts.port or PORTS.get(parts.scheme, 80)
+    return (parts.hostname or "").removesuffix("."), parts.port or PORTS.get(parts.scheme, 80)
 
 
 def dial_text(url: str, error: OSError) -> str:
     """Return a failure to connect in Go's words."""
+    if reason := handshake_text(error):
+        return reason
     if error.errno is None or not error.strerror:
         return str(error)
     host, port = host_port(url)
+    if isinstance(error, socket.gaierror):
+        return f"dial tcp: lookup {host}: no such host"
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return f"dial tcp {address}: connect: {os.strerror(error.errno).lower()}"
 
