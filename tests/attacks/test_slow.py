@@ -122,3 +122,19 @@ def test_unary_messages_in_small_pieces(member):
             client.send(frames.frame(0, 0, stream, b"xx") * (size // 2))
         watch.served(10)
         client.close()
+
+
+def test_maintenance_by_the_hundred(big):
+    """Snapshots that nobody reads, hashes of everything, and defragmentation, all at once."""
+    service = b"/etcdserverpb.Maintenance/"
+    with Watch(big, 150) as watch:
+        client = Raw(big.client_port)
+        client.drop()
+        client.send(frames.settings_frame([(frames.SET_INITIAL_WINDOW_SIZE, 0)]))
+        for number in range(30):
+            for place, method in enumerate((b"Snapshot", b"HashKV", b"Hash", b"Status")):
+                client.send(call(8 * number + 2 * place + 1, service + method, b""))
+        for number in range(3):
+            client.send(call(1001 + 2 * number, service + b"Defragment", b""))
+        watch.served()
+        client.close()

@@ -327,14 +327,13 @@ def stored_record(data: bytes) -> None:
         with contextlib.suppress(ValueError):
             read(data)
     scanner, numbers = FieldScanner(data), []
-    with contextlib.suppress(ValueError):
-        while scanner.next():
-            numbers.append(scanner.number)
-    if len(set(numbers)) < len(numbers):
-        return
     try:
         key, create, mod, version, value, lease = record.key_value_fields(data)
+        while scanner.next():
+            numbers.append(scanner.number)
     except ValueError:
+        return
+    if len(set(numbers)) < len(numbers):
         return
     assert record.key_of(data) == key
     assert record.lease_of(data) == lease
