@@ -1,7 +1,7 @@
 """Choose what to keep of a run: `python -m tests.fuzz.keep [TARGET...]`.
 
-From the inputs in `.fuzz/<target>/` it takes, the smallest first, those that make our modules go from one line to another
-as no seed and no kept input does, and copies them to `tests/fuzz/corpus/<target>/`.
+From the inputs in `.fuzz/<target>/` it takes, the smallest first, those that make our modules go from one line to
+another as no seed and no kept input does, and copies them to `tests/fuzz/corpus/<target>/`.
 """
 
 from __future__ import annotations
