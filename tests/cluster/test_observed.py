@@ -109,6 +109,17 @@ def test_what_etcd_s_own_dashboard_and_alerts_ask_for_is_there(ours: Cluster) ->
     assert {expression: lacks for expression in MIXIN if (lacks := missing(expression, scraped))} == {}
 
 
+def test_families_of_3_6_and_its_end_to_end_tests_are_there(ours: Cluster) -> None:
+    newer = {
+        "etcd_disk_wal_write_duration_seconds", "etcd_network_known_peers", "etcd_server_feature_enabled",
+        "etcd_server_range_duration_seconds", "go_gc_gogc_percent", "go_gc_gomemlimit_bytes",
+        "go_sched_gomaxprocs_threads",
+    }  # fmt: skip
+    names = ("active_peers", "peer_received_bytes_total", "peer_sent_bytes_total", "peer_round_trip_time_seconds")
+    peers = {f"etcd_network_{name}" for name in names}
+    assert newer | peers <= set(merged(ours.running()))
+
+
 @pytest.mark.parametrize("broken", ["sum(a", "a)", "a{b}", '{b="c"}', "rate(a[5m]) ? 1", "sum by a (b)"])
 def test_the_reader_of_expressions_refuses_what_is_none(broken: str) -> None:
     with pytest.raises((ValueError, KeyError)):

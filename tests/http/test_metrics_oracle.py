@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.oracle, pytest.mark.process]
 
 # Later than 3.5.1, by etcd's sources.
 NEWER = {
+    "go_gc_gogc_percent", "go_gc_gomemlimit_bytes", "go_sched_gomaxprocs_threads",
     "etcd_disk_wal_write_duration_seconds", "etcd_server_feature_enabled", "etcd_server_healthcheck",
     "etcd_server_healthchecks_total", "etcd_server_range_duration_seconds",
 }  # fmt: skip

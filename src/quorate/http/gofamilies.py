@@ -34,4 +34,7 @@ GO_FAMILIES: Final[dict[str, tuple[str, str]]] = {
     "go_memstats_stack_sys_bytes": ("gauge", "Number of bytes obtained from system for stack allocator."),
     "go_memstats_sys_bytes": ("gauge", "Number of bytes obtained from system."),
     "go_threads": ("gauge", "Number of OS threads created."),
+    "go_gc_gogc_percent": ("gauge", "Heap size target percentage configured by the user, otherwise 100. This value is set by the GOGC environment variable, and the runtime/debug.SetGCPercent function. Sourced from /gc/gogc:percent."),
+    "go_gc_gomemlimit_bytes": ("gauge", "Go runtime memory limit configured by the user, otherwise math.MaxInt64. This value is set by the GOMEMLIMIT environment variable, and the runtime/debug.SetMemoryLimit function. Sourced from /gc/gomemlimit:bytes."),
+    "go_sched_gomaxprocs_threads": ("gauge", "The current runtime.GOMAXPROCS setting, or the number of operating system threads that can execute user-level Go code simultaneously. Sourced from /sched/gomaxprocs:threads."),
 }  # fmt: skip

@@ -13,6 +13,7 @@ Source: https://prometheus.io/docs/instrumenting/exposition_formats (version 0.0
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from quorate.http.gofamilies import GO_FAMILIES
@@ -154,6 +155,8 @@ Labels = Iterable[tuple[str, str]]
 
 def format_number(value: float) -> str:
     """Return a number as Go's shortest 'g' format writes it: "20480", "2.147483648e+09", "4.442e-05"."""
+    if isinstance(value, int) and 0 <= value < 1_000_000:
+        return str(value)
     if value == float("inf"):
         return "+Inf"
     if value == 0:
@@ -190,7 +193,7 @@ class Exposition:
         """Add one sample of a counter or gauge."""
         assert name in FAMILIES, name
         labels = tuple(labels)
-        self._add(name, labels, f"{name}{_braces(labels)} {format_number(value)}\n")
+        self._add(name, labels, f"{name}{_braced(labels)} {format_number(value)}\n")
 
     def _add(self, name: str, labels: Labels, text: str) -> None:
         self._samples.setdefault(name, []).append((tuple([value for _, value in labels]), text))
@@ -198,12 +201,12 @@ class Exposition:
     def histogram(self, name: str, histogram: Histogram, labels: Labels = ()) -> None:
         """Add one histogram: cumulative buckets, sum and count."""
         assert FAMILIES[name][0] == "histogram", name
-        labels = list(labels)
+        labels = tuple(labels)
         lines = []
         total = 0
-        for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
+        for head, count in zip(_bucket_heads(name, labels, histogram.bounds), histogram.counts, strict=True):
             total += count
-            lines.append(f"{name}_bucket{_braces([*labels, ('le', format_number(bound))])} {total}\n")
+            lines.append(f"{head}{total}\n")
         lines.append(f"{name}_sum{_braces(labels)} {format_number(histogram.sum)}\n")
         lines.append(f"{name}_count{_braces(labels)} {total}\n")
         self._add(name, labels, "".join(lines))
@@ -223,6 +226,18 @@ class Exposition:
             parts.append(f"# HELP {name} {text}\n# TYPE {name} {kind}\n")
             parts.extend([text for _, text in sorted(self._samples[name])])
         return "".join(parts).encode()
+
+
+@lru_cache(4096)
+def _bucket_heads(name: str, labels: tuple[tuple[str, str], ...], bounds: tuple[float, ...]) -> list[str]:
+    """Return what stands before the counts of a histogram's buckets."""
+    whole = (*bounds, float("inf"))
+    return [f"{name}_bucket{_braces([*labels, ('le', format_number(bound))])} " for bound in whole]
+
+
+@lru_cache(8192)
+def _braced(labels: tuple[tuple[str, str], ...]) -> str:
+    return _braces(labels)
 
 
 def _braces(labels: Labels) -> str:

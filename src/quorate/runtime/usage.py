@@ -6,6 +6,8 @@ dashboard of Go programs shows something true; the others are 0:
     go_goroutines                        asyncio's tasks and the threads
     go_gc_duration_seconds, last_gc_..   pauses of the cyclic collector (the last 256 for the quantiles)
     go_memstats_{,heap_}alloc_bytes      anonymous resident memory
+    go_sched_gomaxprocs_threads          1: one thread at a time runs Python
+    go_gc_gogc_percent, gomemlimit_bytes Go's defaults, for there is nothing to set
     go_memstats_heap_objects             blocks allocated by Python's allocator
     go_memstats_sys, heap_sys, stack_*   sizes of the data and stack segments
 
@@ -133,6 +135,9 @@ def process_usage() -> dict[str, float]:
     usage["process_cpu_seconds_total"] = round(times.user + times.system, 2)
     usage.update({f"go_memstats_{name}": value for name, value in memory_usage().items()})
     usage["go_goroutines"] = float(_tasks())
+    usage["go_sched_gomaxprocs_threads"] = 1
+    usage["go_gc_gogc_percent"] = 100
+    usage["go_gc_gomemlimit_bytes"] = float((1 << 63) - 1)
     if not sys.platform.startswith("linux"):
         return usage
     with open("/proc/self/stat", "rb") as file:
