@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Callable, Iterator
+from time import perf_counter
 from typing import Final
 
 from quorate.cli.benchmark.pool import Conn, Pool, text_of
@@ -28,12 +28,13 @@ class Rate:
         self._interval = 1.0 / per_second if per_second > 0 else 0.0
         self._slack = self._interval * (burst - 1)
         self._next = 0.0
+        self.limited = per_second > 0
 
     def wait_s(self) -> float:
         """Take a place; return how long to wait for it."""
-        if not self._interval:
+        if not self.limited:
             return 0.0
-        now = time.perf_counter()
+        now = perf_counter()
         self._next = max(self._next, now - self._slack)
         wait = self._next - now
         self._next += self._interval
@@ -51,14 +52,14 @@ class Progress:
     def __init__(self, total: int) -> None:
         self.done = 0
         self._total = total
-        self._shown = sys.stderr.isatty()
-        self._began = time.perf_counter()
+        self.shown = sys.stderr.isatty()
+        self._began = perf_counter()
         self._next = 0.0
 
     def add(self, count: int = 1) -> None:
         """So many more are done."""
         self.done += count
-        if self._shown and (now := time.perf_counter()) >= self._next:
+        if self.shown and (now := perf_counter()) >= self._next:
             self._next = now + BAR_S
             self._show(now)
 
@@ -71,8 +72,8 @@ class Progress:
 
     def finish(self) -> None:
         """Show the end of it."""
-        if self._shown:
-            self._show(time.perf_counter())
+        if self.shown:
+            self._show(perf_counter())
             sys.stderr.write("\n")
 
 
@@ -98,6 +99,7 @@ class Client:
     def __init__(self, run: Run, conn: Conn) -> None:
         self._run = run
         self._conn = conn
+        self._only = conn.slots[0] if len(conn.slots) == 1 else None
         self._call: Call | None = None
         self._began = 0.0
         self._answer = b""
@@ -110,19 +112,18 @@ class Client:
         self._call = next(run.calls, None)
         if self._call is None:
             run.client_done()
-            return
-        wait = run.rate.wait_s()
-        if wait > 0:
+        elif run.limited and (wait := run.rate.wait_s()) > 0:
             run.loop.call_later(wait, self._begin)
         else:
-            self._begin()
+            self._began = perf_counter()
+            self._send()
 
     def _begin(self) -> None:
-        self._began = time.perf_counter()
+        self._began = perf_counter()
         self._send()
 
     def _send(self) -> None:
-        slot = self._conn.slot()
+        slot = self._only or self._conn.slot()
         http = slot.link.http
         if http.closed or http.draining:
             slot.wait(self._send)
@@ -147,8 +148,9 @@ class Client:
                     self._call = again
                     self._send()
                     return
-            call.report.add(self._began, time.perf_counter())
-        run.progress.add()
+            call.report.add(self._began, perf_counter())
+        if run.progress.shown:
+            run.progress.add()
         self.next()
 
 
@@ -161,6 +163,7 @@ class Run:
         self.loop = asyncio.get_running_loop()
         self.calls = calls
         self.rate = rate
+        self.limited = rate.limited
         self.follow = follow
         self.headers = pool.headers
         self.progress = Progress(total)

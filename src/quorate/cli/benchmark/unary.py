@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from itertools import repeat
 from typing import Final
 
 from quorate.cli.benchmark.context import (
@@ -25,6 +26,7 @@ from quorate.runtime.duration import format_duration
 from quorate.units import human_bytes
 
 PAGE: Final = 10_000
+KEPT: Final = 1000  # requests that are made once: making one costs as much as sending it
 LEASE_TTL_S: Final = 100
 
 
@@ -42,11 +44,19 @@ async def put(context: Context) -> None:
     in_turn = context.on("sequential-keys")
     report = context.report()
 
+    made: dict[int, Call] = {}
+
     def calls() -> Iterator[Call]:
         path = methods.PUT.path
-        for number in range(total):
-            key = prefix + numbered_key(number % space if in_turn else random.randrange(space), size)
-            yield Call(path, pb.PutRequest(key=key, value=value).SerializeToString(), report)
+        for at in range(total):
+            number = at % space if in_turn else int(random.random() * space)
+            call = made.get(number)
+            if call is None:
+                request = pb.PutRequest(key=prefix + numbered_key(number, size), value=value)
+                call = Call(path, request.SerializeToString(), report)
+                if number < KEPT:
+                    made[number] = call
+            yield call
 
     compacting = None
     if interval := context.number("compact-interval"):
@@ -110,12 +120,9 @@ async def range_(context: Context) -> None:
     total, report = context.number("total"), context.report()
     data = request.SerializeToString()
 
-    def calls() -> Iterator[Call]:
-        for _ in range(total):
-            yield Call(methods.RANGE.path, data, report)
-
+    calls = repeat(Call(methods.RANGE.path, data, report), total)
     follow = _pages(request, report) if paginate else None
-    await _run(context, calls(), total, follow, context.number("rate"))
+    await _run(context, calls, total, follow, context.number("rate"))
     context.print(context.finished(report))
 
 
