@@ -31,10 +31,11 @@ threads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from types import TracebackType
 
 from quorate.client import aio, lease, recipes, watch
-from quorate.client.ops import Data, Order, Target
+from quorate.client.ops import Access, Data, Order, Target
 from quorate.client.runner import Runner
 from quorate.client.target import TlsOptions
 from quorate.client.watch import WatchBatch

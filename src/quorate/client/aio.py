@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from os import PathLike, fspath
 
 from quorate.client import methods
 from quorate.client.channel import Channel
 from quorate.client.lease import Lease
-from quorate.client.ops import Data, Order, Target, as_bytes, range_request, span
+from quorate.client.ops import Access, Data, Order, Target, as_bytes, range_request, span
 from quorate.client.policy import client_limits
 from quorate.client.recipes import Barrier, Election, Lock, Transactions
 from quorate.client.save import save_snapshot
@@ -288,9 +289,9 @@ class Client:
         """Hand leadership to a member; the leader itself must be asked."""
         return await self._channel.unary(methods.MOVE_LEADER, pb.MoveLeaderRequest(targetID=member_id), None, endpoint)
 
-    async def snapshot(self, path: str) -> int:
+    async def snapshot(self, path: str | PathLike[str]) -> int:
         """Save a member's database to a file, whole or not at all; return its bytes. Raises SnapshotError, OSError."""
-        return await save_snapshot(self._channel, path)
+        return await save_snapshot(self._channel, fspath(path))
 
     # Users and roles
 
@@ -356,7 +357,7 @@ class Client:
         return await self._channel.unary(methods.ROLE_DELETE, pb.AuthRoleDeleteRequest(role=name))
 
     async def role_grant(
-        self, name: str, kind: str, key: Data, end: Data | None = None, *, prefix: bool = False
+        self, name: str, kind: Access, key: Data, end: Data | None = None, *, prefix: bool = False
     ) -> pb.AuthRoleGrantPermissionResponse:
         """Let a role "read", "write" or "readwrite" a key, a range or a prefix."""
         start, range_end = span(key, end, prefix)

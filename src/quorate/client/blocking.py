@@ -7,10 +7,11 @@ threads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from types import TracebackType
 
 from quorate.client import aio, lease, recipes, watch
-from quorate.client.ops import Data, Order, Target
+from quorate.client.ops import Access, Data, Order, Target
 from quorate.client.runner import Runner
 from quorate.client.target import TlsOptions
 from quorate.client.watch import WatchBatch
@@ -517,7 +518,7 @@ class BlockingClient:
         """Hand leadership to a member; the leader itself must be asked."""
         return self._runner.run(self._inner.move_leader(member_id, endpoint=endpoint))
 
-    def snapshot(self, path: str) -> int:
+    def snapshot(self, path: str | PathLike[str]) -> int:
         """Save a member's database to a file, whole or not at all; return its bytes. Raises SnapshotError, OSError."""
         return self._runner.run(self._inner.snapshot(path))
 
@@ -578,7 +579,7 @@ class BlockingClient:
         return self._runner.run(self._inner.role_delete(name))
 
     def role_grant(
-        self, name: str, kind: str, key: Data, end: Data | None = None, *, prefix: bool = False
+        self, name: str, kind: Access, key: Data, end: Data | None = None, *, prefix: bool = False
     ) -> pb.AuthRoleGrantPermissionResponse:
         """Let a role "read", "write" or "readwrite" a key, a range or a prefix."""
         return self._runner.run(self._inner.role_grant(name, kind, key, end, prefix=prefix))

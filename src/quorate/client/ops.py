@@ -16,6 +16,7 @@ from quorate.proto import rpc_pb2 as pb
 Data = bytes | str
 Operator = Literal["=", "!=", ">", "<"]
 Order = Literal["none", "ascend", "descend"]
+Access = Literal["read", "write", "readwrite"]
 Target = Literal["key", "version", "create", "mod", "value"]
 
 _RESULTS = {"=": pb.Compare.EQUAL, "!=": pb.Compare.NOT_EQUAL, ">": pb.Compare.GREATER, "<": pb.Compare.LESS}
