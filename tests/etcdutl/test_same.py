@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,7 @@ def test_the_words(pair: Pair) -> None:
             (seen.code, len(seen.stdout) > 0) == (wanted.code, len(wanted.stdout) > 0) == (0, args != ["help", "foo"])
         )
         lines = (seen.stdout.decode() + seen.errors).splitlines()
-        added = ("  completion", "  hashkv", "  migrate", "  verify")
+        added = ("  check", "  completion", "  hashkv", "  migrate", "  verify")
         assert [line for line in lines if not line.startswith(added)] == (
             wanted.stdout.decode() + wanted.errors
         ).splitlines()
@@ -256,3 +257,28 @@ def test_completion_names_every_command(tmp_path: Path, shell: str) -> None:
         ask = f'{script}\nCOMP_WORDS=(etcdutl snapshot res) COMP_CWORD=2; _etcdutl; echo "${{COMPREPLY[@]}}"'
         done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
         assert done.stdout == "restore\n"
+
+
+def test_check_v2store(tmp_path: Path, used: Path) -> None:
+    """A command of 3.5 later than 3.5.1, against what a real member's v2 API has left."""
+    fine = ours(tmp_path, "check", "v2store", f"--data-dir={used}")
+    assert (fine.code, fine.stdout) == (0, b"No custom content found in both v2store and WAL records.\n")
+    member = Member("real", flags=["--enable-v2", "--snapshot-count=10"])
+    found = []
+    try:
+        for number in range(2):
+            member.start()
+            for _ in range(1 + 15 * number):
+                request = urllib.request.Request(f"{member.url}/v2/keys/foo", b"value=bar", method="PUT")
+                request.add_header("Content-Type", "application/x-www-form-urlencoded")
+                urllib.request.urlopen(request, timeout=5).close()
+            member.stop()
+            found.append(ours(tmp_path, "check", "v2store", f"--data-dir={member.data_dir}"))
+    finally:
+        member.close()
+    assert [(each.code, each.stdout) for each in found] == [(1, b""), (1, b"")]
+    assert found[0].errors == "Error: detected custom v2 content in WAL records"
+    assert found[1].errors in (
+        "Error: detected custom content in v2store",
+        "Error: detected custom v2 content in both v2store and WAL records",
+    )

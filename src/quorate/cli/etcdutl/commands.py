@@ -115,6 +115,22 @@ _BACKUP = Command(
     ],
     required=("data-dir", "backup-dir"),
 )
+_CHECK = Command(
+    "check <subcommand>",
+    "commands for checking properties",
+    commands=[
+        Command(
+            "v2store",
+            "Check custom content in v2store",
+            "directory:check_v2store",
+            [
+                text("data-dir", "Required. A data directory not in use by etcd."),
+                text("wal-dir", "Optional. A dedicated WAL directory."),
+            ],
+            required=("data-dir",),
+        )
+    ],
+)
 _DEFRAG = Command(
     "defrag",
     "Defragments the storage of the etcd",
@@ -160,6 +176,7 @@ ROOT = Command(
     flags=[text("write-out", "set the output format (fields, json, protobuf, simple, table)", "simple", "w")],
     commands=[
         _BACKUP,
+        _CHECK,
         _COMPLETION,
         _DEFRAG,
         _HASHKV,

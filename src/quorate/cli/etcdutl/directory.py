@@ -1,4 +1,4 @@
-"""defrag, migrate, backup: work on a member's directory."""
+"""defrag, migrate, backup, check v2store: work on a member's directory."""
 
 from __future__ import annotations
 
@@ -58,3 +58,11 @@ def backup(context: Context) -> None:
     target = Paths(context.text("backup-dir"), context.text("backup-wal-dir"))
     member_id = (time.time_ns() // 1_000_000 & (1 << 40) - 1) << 8 | 1
     run(context.disk, source, target, context.on("with-v3"), member_id, context.log)
+
+
+def check_v2store(context: Context) -> None:
+    """Say whether clients have left keys of version 2."""
+    from quorate.backup.v2content import check_v2_content
+
+    check_v2_content(context.disk, Paths(context.text("data-dir"), context.text("wal-dir")), context.log)
+    context.print("No custom content found in both v2store and WAL records.\n")
