@@ -103,6 +103,11 @@ class Channel:
         except TimeoutError:
             raise OSError("i/o timeout") from None
 
+    def present(self) -> Link | None:
+        """Return the connection that is in use, if it works."""
+        link = self._link
+        return link if link is not None and link.usable else None
+
     async def link(self) -> Link:
         """Return a usable connection, trying endpoint after endpoint for as long as it takes.
 

@@ -170,7 +170,7 @@ class Stream:
         while not self._messages:
             if self.ended:
                 if self.error is not None:
-                    raise self.error
+                    raise self.error.with_traceback(None)  # a shared one would keep every raise's frames
                 return None
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -212,7 +212,7 @@ async def one_answer(link: Link, path: bytes, headers: list[Field], request: byt
                 if extra is None and stream.error is None:
                     return answer
     except TimeoutError:
-        raise grpc.DEADLINE from None
+        raise grpc.DEADLINE.with_traceback(None) from None
     except RpcError as error:
         if stream.unprocessed:
             raise Unprocessed(error) from None

@@ -107,7 +107,7 @@ class Gateway:
             timeout_ns = timeout_of(request)
             metadata = metadata_of(request)
             if timeout_ns is not None and timeout_ns < 0:
-                raise grpc.DEADLINE
+                raise grpc.DEADLINE.with_traceback(None)
             message = b"" if route.reads_stream else self._single(route, request.body)
         except RpcError as error:
             refuse(reply, extra, error)

@@ -28,7 +28,7 @@ from quorate.proto.rpc_pb2 import (
 )
 from quorate.proxy.cache import Cache, name_of
 from quorate.proxy.namespace import Namespace
-from quorate.proxy.upstream import Upstream, fields_of, token_of
+from quorate.proxy.upstream import Upstream, fields_of, once, token_of
 from quorate.wire.headers import Field
 from quorate.wire.rpc import Router, ServerCall, UnaryHandler
 
@@ -82,11 +82,11 @@ class KvProxy:
     async def _range(self, call: ServerCall, raw: bytes) -> bytes:
         request = parse(RangeRequest, raw)
         if not request.key:
-            raise errors.EMPTY_KEY
+            raise once(errors.EMPTY_KEY)
         name = name_of(token_of(call), request)
         if request.serializable:
             if self.cache.compacted(request):
-                raise errors.COMPACTED
+                raise once(errors.COMPACTED)
             kept = self.cache.get(name)
             if kept is not None:
                 return kept
@@ -111,7 +111,7 @@ class KvProxy:
                 self._saw(response.header.revision)
                 return response
             self._upstream.channel.leave(link)
-        raise NO_GREATER_REVISION
+        raise once(NO_GREATER_REVISION)
 
     def _saw(self, revision: int) -> None:
         self._seen_revision = max(self._seen_revision, revision)
@@ -123,7 +123,7 @@ class KvProxy:
     async def _put(self, call: ServerCall, raw: bytes) -> bytes:
         request = parse(PutRequest, raw)
         if not request.key:
-            raise errors.EMPTY_KEY
+            raise once(errors.EMPTY_KEY)
         key = request.key
         self.cache.invalidate(key, b"")
         try:
@@ -140,7 +140,7 @@ class KvProxy:
     async def _delete(self, call: ServerCall, raw: bytes) -> bytes:
         request = parse(DeleteRangeRequest, raw)
         if not request.key:
-            raise errors.EMPTY_KEY
+            raise once(errors.EMPTY_KEY)
         key, end = request.key, request.range_end
         self.cache.invalidate(key, end)
         try:

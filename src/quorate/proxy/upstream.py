@@ -13,11 +13,12 @@ from typing import Final
 from quorate import errors
 from quorate.client.channel import Channel
 from quorate.client.errors import EtcdError
-from quorate.client.link import Link, Stream, Unprocessed, one_answer
+from quorate.client.link import Link, Stream, Unprocessed
 from quorate.client.policy import backoff_s, may_retry
 from quorate.errors import RpcError
 from quorate.ports import Log
 from quorate.wire import grpc
+from quorate.wire.client import ClientCall
 from quorate.wire.headers import Field
 from quorate.wire.rpc import ServerCall
 
@@ -25,11 +26,15 @@ CONNECT_S: Final = 5.0
 ENDPOINT_S: Final = 1.5
 """How long one endpoint may take to answer a connection, so that there is time for others."""
 
-CALL_S: Final = 86_400.0
 ATTEMPTS: Final = 10
 PASSED_ON: Final = (b"token", b"authorization", b"hasleader", b"client-api-version")
 BROKEN: Final = RpcError(errors.INTERNAL, "internal error")
 UNREACHABLE: Final = RpcError(errors.UNAVAILABLE, "proxy: none of the endpoints can be reached")
+
+
+def once(error: RpcError) -> RpcError:
+    """Return an error to raise; one that is raised again and again would keep the frames of every time."""
+    return error.with_traceback(None)
 
 
 def fields_of(call: ServerCall) -> list[Field]:
@@ -82,11 +87,14 @@ class Upstream:
 
     async def link(self) -> Link:
         """Return a connection. Raises RpcError when there is none in time."""
+        present = self.channel.present()
+        if present is not None:
+            return present
         try:
             async with asyncio.timeout(CONNECT_S):
                 return await self.channel.link()
         except TimeoutError:
-            raise UNREACHABLE from None
+            raise once(UNREACHABLE) from None
         except EtcdError as error:
             raise RpcError(error.code, error.text) from None
 
@@ -100,14 +108,14 @@ class Upstream:
         while True:
             link = await self.link()
             try:
-                return await one_answer(link, path, fields, request, CALL_S)
+                return await _Answer(link, path, fields, request).wait()
             except Unprocessed as refused:
                 error, again = refused.error, True
             except RpcError as failed:
                 error, again = failed, may_retry(failed, False, read)
             attempt += 1
             if not again or attempt >= ATTEMPTS:
-                raise error
+                raise once(error)
             self.channel.leave(link)
             if attempt > 1:
                 await asyncio.sleep(backoff_s(attempt - 2))
@@ -120,6 +128,44 @@ class Upstream:
 
 def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
+
+
+class _Answer:
+    """One unary call to the cluster, which lasts as long as somebody waits for it."""
+
+    def __init__(self, link: Link, path: bytes, fields: list[Field], request: bytes) -> None:
+        self._message: bytes | None = None
+        self._future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._call: ClientCall | None = None
+        call = link.http.call(path, fields, None, self._received, self._ended)
+        if not call.ended:
+            self._call = call
+            call.send(request)
+            call.half_close()
+
+    async def wait(self) -> bytes:
+        """Return the answer. Raises Unprocessed when the call may be repeated anyhow, else RpcError."""
+        try:
+            return await self._future
+        except RpcError as error:
+            if self._call is None or self._call.unprocessed:
+                raise Unprocessed(error) from None
+            raise
+        except asyncio.CancelledError:
+            if self._call is not None:
+                self._call.cancel()
+            raise
+
+    def _received(self, message: bytes) -> None:
+        self._message = message
+
+    def _ended(self, error: RpcError | None, _: list[Field]) -> None:
+        if self._future.done():
+            return
+        if error is None and self._message is not None:
+            self._future.set_result(self._message)
+        else:
+            self._future.set_exception(once(error if error is not None else grpc.TRUNCATED))
 
 
 class Forwarder:
@@ -157,7 +203,7 @@ async def _carry(upstream: Upstream, path: bytes, call: ServerCall, requests: as
     try:
         request = await requests.get()
         if request is None:
-            raise grpc.NO_MESSAGE
+            raise once(grpc.NO_MESSAGE)
         _, stream = await upstream.stream(path, fields_of(call))
         try:
             stream.send(request)
