@@ -291,6 +291,26 @@ def test_a_unix_socket(pki: Pki, tmp_path: Path) -> None:
         member.close()
 
 
+def test_http_on_a_port_of_its_own(pki: Pki) -> None:
+    port = free_port()
+    flags = [*pki.server.flags(), f"--trusted-ca-file={pki.authority.cert}"]
+    crl = pki.authority.revoke([pki.authority.issue("gone").serial])
+    member = TlsMember("ours", pki.authority, [*flags, f"--client-crl-file={crl}"], client=pki.client)
+    member.flags.append(f"--listen-client-http-urls=https://127.0.0.1:{port}")
+    gone = Pair(pki.authority.folder / "gone.pem", pki.authority.folder / "gone-key.pem", pki.client.certificate, None)
+    try:
+        member.start(wait=False)
+        until(lambda: served(port, client_context(pki.authority, pki.client)), 30)
+        assert json.loads(https_get(port, "/health", client_context(pki.authority, pki.client))[1])["health"] == "true"
+        assert member.etcdctl("put", "a", "b").stdout == "OK\n"
+        assert https_get(member.client_port, "/health", client_context(pki.authority, pki.client))[0] == 404
+        for each in (port, member.client_port):  # revocation holds on both
+            assert not served(each, client_context(pki.authority, gone))
+        assert len(member.log_lines("rejected connection on client endpoint")) == 2
+    finally:
+        member.close()
+
+
 def test_the_file_of_settings(pki: Pki, tmp_path: Path) -> None:
     port, peer = free_port(), free_port()
     settings = {

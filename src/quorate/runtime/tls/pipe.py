@@ -345,3 +345,4 @@ class ClientPipe(TlsPipe):
         """Tell whoever dials."""
         if not self.opened.done():
             self.opened.set_exception(OSError(problem))
+            self.opened.exception()  # whoever dialed may have given up: nobody need look at it
