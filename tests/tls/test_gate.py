@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
+import random
 import shutil
 import socket
 import ssl
@@ -62,8 +64,11 @@ def test_who_may_come_in(authority: Authority, tmp_path: Path) -> None:
             assert not served(member.client_port, client_context(authority, pair))
             line = member.rejected(number)[-1]
             assert (line["level"], line["msg"], line["error"], line["server-name"]) == ("warn", CLIENTS, text, "")
-        assert not served(member.client_port, client_context(stranger, good))
-        assert member.rejected(5)[-1]["error"] == "remote error: tls: unknown certificate authority"
+        with pytest.raises(ssl.SSLError):
+            https_get(member.client_port, "/version", client_context(stranger, good), "localhost")
+        line = member.rejected(5)[-1]
+        assert line["error"] == "remote error: tls: unknown certificate authority"
+        assert line["server-name"] == "localhost"
         old = client_context(authority, good)
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
         old.set_ciphers("ALL:@SECLEVEL=0")
@@ -325,3 +330,36 @@ def test_ends(authority: Authority, tmp_path: Path) -> None:
         assert served(member.client_port, context)
         hub = member.thread.member._clients[0].listener.hub  # type: ignore[union-attr]
         until(lambda: not hub.links)
+
+
+@pytest.mark.filterwarnings("error")
+def test_junk_that_looks_like_a_handshake(authority: Authority, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    context = client_context(authority)
+    greeting = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), greeting, server_hostname="localhost").do_handshake()
+    hello = greeting.read()
+    with embedded(
+        tmp_path, info(authority.issue("server"), authority), info(authority.issue("peer"), authority)
+    ) as member:
+        for number in range(300):
+            if number % 2:
+                data = bytearray(hello)
+                for _ in range(chance.randint(1, 8)):
+                    data[chance.randrange(1, len(data))] = chance.randrange(256)
+                data = data[: chance.randint(1, len(data))] if number % 3 == 0 else data
+            else:
+                data = bytearray(b"\x16\x03" + chance.randbytes(chance.randint(0, 400)))
+            with raw((member.client_port, member.peer_port)[number % 4 < 2]) as sock:
+                sock.sendall(data)
+                sock.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionResetError):
+                    while sock.recv(4096):
+                        pass
+        text = member.log_path.read_text()
+        assert "Traceback" not in text
+        assert "unexpected" not in text.replace("tls: unexpected message", "")
+        assert served(member.client_port, client_context(authority, authority.issue("good")))
+        for port in (member.thread.member._clients[0], member.thread.member._peers[0]):
+            until(lambda: not port.listener.gate.waiting)  # type: ignore[union-attr]  # noqa: B023

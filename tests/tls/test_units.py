@@ -14,6 +14,7 @@ from quorate.runtime.duration import quote
 from quorate.runtime.tls import ciphers
 from quorate.runtime.tls.contexts import ClientContext, ServerContext
 from quorate.runtime.tls.files import TlsError, WatchedFile, check_pair, load_authorities, pem_blocks, revoked_serials
+from quorate.runtime.tls.hello import asked_name
 from quorate.runtime.tls.identity import Identity, identify, name_matches_reverse, parse_address, serial_hex
 from quorate.runtime.tls.info import TlsInfo
 from quorate.runtime.tls.words import in_go_words
@@ -179,6 +180,19 @@ def test_what_we_show_where_we_dial_may_be_replaced(tmp_path: Path) -> None:
     assert ClientContext(TlsInfo(server_name="example.org"), NullLog()).server_name("host") == "example.org"
     made_by_us = TlsInfo(str(other.cert), str(other.key), self_signed=True)
     assert ClientContext(made_by_us, NullLog()).context().verify_mode == ssl.CERT_NONE
+
+
+@pytest.mark.parametrize("name", [None, "localhost", "a-very-long-name.example.org"])
+def test_the_name_that_a_client_asks_for(name: str | None) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    sent = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname=name).do_handshake()
+    hello = sent.read()
+    assert asked_name(hello) == (name or "")
+    for length in range(0, len(hello), 7):
+        assert (name or "").startswith(asked_name(hello[:length]))
 
 
 def test_words() -> None:

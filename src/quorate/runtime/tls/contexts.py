@@ -103,7 +103,6 @@ class ServerContext:
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
         context.set_alpn_protocols(["h2", "http/1.1"])
-        context.sni_callback = _note_name
         if info.trusted_ca_file or info.client_cert_auth:
             context.verify_mode = ssl.CERT_REQUIRED
             if self._authorities:
@@ -111,10 +110,6 @@ class ServerContext:
             elif not info.trusted_ca_file:
                 context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         return context
-
-
-def _note_name(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-    tls.asked_name = name or ""  # type: ignore[attr-defined]
 
 
 class ClientContext:

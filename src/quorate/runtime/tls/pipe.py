@@ -53,8 +53,8 @@ class TlsPipe(asyncio.Transport, asyncio.Protocol):
 
     # What the two roles do their own way
 
-    def begin(self) -> ssl.SSLObject:
-        """Return the SSL object for the handshake. Raises TlsError."""
+    def begin(self, first: bytes) -> ssl.SSLObject:
+        """Return the SSL object for the handshake that these bytes begin. Raises TlsError."""
         raise NotImplementedError
 
     def shaken(self) -> None:
@@ -91,7 +91,7 @@ class TlsPipe(asyncio.Transport, asyncio.Protocol):
                     self.refuse(words.NOT_TLS)
                     return
                 try:
-                    self.tls = self.begin()
+                    self.tls = self.begin(data)
                 except TlsError as error:
                     self._send_raw(_INTERNAL_ERROR)
                     self.refuse(str(error))

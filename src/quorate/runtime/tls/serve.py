@@ -20,6 +20,7 @@ from quorate.runtime.loop import UvLoop
 from quorate.runtime.tls import words
 from quorate.runtime.tls.contexts import ServerContext
 from quorate.runtime.tls.files import TlsError
+from quorate.runtime.tls.hello import KEPT_BYTES, asked_name
 from quorate.runtime.tls.identity import Identity, identify, name_matches_reverse, serial_hex
 from quorate.runtime.tls.pipe import TlsPipe
 
@@ -137,7 +138,7 @@ class TlsGate:
 
     def rejected(self, pipe: ServerPipe, problem: str) -> None:
         """Write the line about a connection that was turned away."""
-        fields: dict[str, object] = {"remote-addr": pipe.remote, "server-name": pipe.asked_name}
+        fields: dict[str, object] = {"remote-addr": pipe.remote, "server-name": asked_name(pipe.hello)}
         if pipe.identity is not None:
             fields["ip-addresses"] = [str(each) for each in pipe.identity.addresses]
             fields["dns-names"] = pipe.identity.dns_names
@@ -154,13 +155,11 @@ class ServerPipe(TlsPipe):
         self.identity: Identity | None = None
         self.remote = ""
         self.remote_host = ""
+        self.hello = b""
+        """The first bytes of the client, until the connection is open."""
+
         self._local = ""
         self._queued = False
-
-    @property
-    def asked_name(self) -> str:
-        """The server's name that the client asked for."""
-        return str(getattr(self.tls, "asked_name", ""))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the client's greeting."""
@@ -169,8 +168,9 @@ class ServerPipe(TlsPipe):
         self._local = _address(transport.get_extra_info("sockname"))[0]
         self.gate.waiting[self] = None
 
-    def begin(self) -> ssl.SSLObject:
+    def begin(self, first: bytes) -> ssl.SSLObject:
         """Take the certificate as it is now."""
+        self.hello = first[:KEPT_BYTES]
         return self.gate.context.context().wrap_bio(self._in, self._out, server_side=True)
 
     def shake(self) -> None:
@@ -211,6 +211,7 @@ class ServerPipe(TlsPipe):
     def open(self) -> None:
         """Let it in."""
         self.gate.waiting.pop(self, None)
+        self.hello = b""
         super().open()
 
     def failed(self, problem: str) -> None:
