@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import pytest
 
@@ -31,6 +32,7 @@ from quorate.proto.rpc_pb2 import (
 from quorate.server.config import ServerConfig
 from quorate.server.entry import CLUSTER_VERSION_SET
 from quorate.server.proposals import NEVER_PROPOSED
+from quorate.server.reads import Read
 from quorate.storage import schema
 from tests.server.world import MS, SECOND, Answer, Node
 
@@ -483,3 +485,28 @@ def test_a_change_of_leader_is_said_as_etcd_says_it() -> None:
         f"raft.node: {mine} elected leader 7 at term 2",
         f"raft.node: {mine} changed leader from 7 to a at term 2",
     ]
+
+
+def test_reads_that_take_long_leave_the_rest_for_the_next_turn() -> None:
+    node = Node().start()
+    node.put(b"k", b"v")
+    ran: list[tuple[int, int]] = []
+    turns = 0
+
+    def slow(number: int) -> Callable[[RpcError | None], None]:
+        def then(error: RpcError | None) -> None:
+            assert error is None
+            node.loop.now_ns += 10_000_000
+            ran.append((turns, number))
+
+        return then
+
+    node.server.run_reads([Read(None, None, slow(number), 0) for number in range(30)])
+    assert len(ran) == 7
+    while len(ran) < 30:
+        turns += 1
+        assert turns < 50
+        node.loop.step()
+    assert [number for _, number in ran] == list(range(30))
+    assert max(sum(1 for turn, _ in ran if turn == one) for one in range(turns + 1)) <= 8
+    node.stop()

@@ -73,3 +73,39 @@ def test_when_too_much_waits_to_be_read_who_reads_nothing_is_cut_off():
             server.conn.tick(server.clock.now_ns)
         assert servers[0].conn.closed == (second > 10)
     assert not servers[1].conn.closed, "it has no more than its share"
+
+
+def test_a_service_may_put_a_large_answer_off_until_others_are_read():
+    limits = Limits()
+    limits.max_total_queued_bytes = 1000
+    one, other = Server(limits), Server(limits)
+    other.conn.stats = one.stats
+    calls = []
+
+    def careful(call, message):
+        calls.append(call)
+        if not call.put_off():
+            call.complete(message)
+
+    other.router.unary("/test.Echo/Careful", careful)
+    for server in (one, other):
+        server.conn.receive(frames.PREFACE + frames.settings_frame([(frames.SET_INITIAL_WINDOW_SIZE, 0)]))
+    one.conn.receive(frames.frame(frames.HEADERS, 4, 1, block_of("/test.Echo/Big")))
+    one.conn.receive(frames.frame(frames.DATA, 1, 1, grpc_message(b"1500")))
+    for stream in (1, 3):
+        other.conn.receive(frames.frame(frames.HEADERS, 4, stream, block_of("/test.Echo/Careful")))
+        other.conn.receive(frames.frame(frames.DATA, 1, stream, grpc_message(b"m")))
+    method = other.method("Careful")
+    for _ in range(5):
+        other.conn.tick(other.clock.now_ns)
+        other.conn.take_output()
+    assert (method.started, method.handled[0]) == (2, 0)
+    assert len(calls) > 4
+    other.conn.receive(frames.rst_stream(3, frames.CANCEL))
+    one.conn.receive(frames.window_update(1, 2000))
+    one.conn.take_output()
+    other.conn.tick(other.clock.now_ns)
+    other.conn.take_output()
+    assert (method.handled[0], method.handled[1]) == (1, 1)
+    other.conn.lost()
+    assert (one.stats.held_bytes, one.stats.queued_bytes) == (0, 0)
