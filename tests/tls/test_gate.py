@@ -332,6 +332,36 @@ def test_ends(authority: Authority, tmp_path: Path) -> None:
         until(lambda: not hub.links)
 
 
+def test_sessions_do_not_outlive_the_files(authority: Authority, tmp_path: Path) -> None:
+    """TLS 1.2: a session may be taken up again, with the same checks, until the certificate is replaced."""
+    server, client = authority.issue("server"), authority.issue("client", "me", serial=77)
+    crl = authority.revoke([])
+    with embedded(tmp_path, info(server, authority, crl_file=str(crl))) as member:
+        context = client_context(authority, client)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+        def again(session: ssl.SSLSession | None) -> tuple[bool, bytes, ssl.SSLSession | None]:
+            with context.wrap_socket(raw(member.client_port), server_hostname="localhost", session=session) as sock:
+                sock.sendall(b"GET /version HTTP/1.0\r\n\r\n")
+                return bool(sock.session_reused), sock.recv(100), sock.session
+
+        reused, answer, session = again(None)
+        assert (reused, answer[:12]) == (False, b"HTTP/1.1 200")
+        reused, answer, _ = again(session)
+        assert (reused, answer[:12]) == (True, b"HTTP/1.1 200")
+        authority.revoke([77])
+        with contextlib.suppress(ConnectionError):
+            assert again(session)[1] == b""
+        assert member.rejected()[0]["error"] == "transport: certificate serial 4d revoked"
+        authority.revoke([])
+        other = authority.issue("other")
+        server.cert.write_bytes(other.cert.read_bytes())
+        server.key.write_bytes(other.key.read_bytes())
+        assert not again(session)[0]
+        stats = member.thread.member._clients[0].listener.gate.context.context().session_stats()  # type: ignore[union-attr]
+        assert stats["number"] == 0
+
+
 @pytest.mark.filterwarnings("error")
 def test_junk_that_looks_like_a_handshake(authority: Authority, tmp_path: Path) -> None:
     chance = random.Random(7)

@@ -3,7 +3,8 @@
 Certificate and key are looked at for each connection (a stat, when they have not changed), so that they may be replaced
 while the member runs. The trusted CA is read at start alone, as etcd does.
 
-There are no session tickets: each connection is then judged by today's files, and etcd's clients keep no sessions.
+No session tickets are sent in TLS 1.3: etcd's clients keep no sessions. In TLS 1.2 they are, for OpenSSL would remember
+sessions in memory otherwise; they are good for five minutes, and not beyond a change of the files.
 Source: etcd's client/pkg/transport/listener.go (baseConfig, ServerConfig, ClientConfig).
 """
 
@@ -101,7 +102,6 @@ class ServerContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _limit(context, info)
         context.num_tickets = 0
-        context.options |= ssl.OP_NO_TICKET
         context.set_alpn_protocols(["h2", "http/1.1"])
         if info.trusted_ca_file or info.client_cert_auth:
             context.verify_mode = ssl.CERT_REQUIRED
