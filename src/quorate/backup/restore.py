@@ -11,10 +11,11 @@ a member would start on. Source: etcd's etcdutl/snapshot/v3_snapshot.go.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from quorate.backup.offline import COPY_BYTES, BackupError, Paths, change, check_pages, reading
+from quorate.backup.offline import COPY_BYTES, BackupError, Paths, change, check_pages, join, reading
 from quorate.backup.records import RecordCheck
 from quorate.backup.status import DIGEST_BYTES, digest_of, has_digest
 from quorate.membership.cluster import Cluster
@@ -106,6 +107,8 @@ def restore(disk: Disk, options: RestoreOptions, log: Log) -> None:
         _build(disk, options, cluster, building, log)
         disk.rename(building.member, paths.member)
         disk.sync_dir(paths.data_dir)
+        with suppress(PermissionError):
+            disk.sync_dir(join(paths.data_dir, ".."))
     except BaseException:
         disk.remove_tree(paths.data_dir if made else building.member)
         if options.wal_dir:
