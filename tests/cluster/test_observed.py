@@ -126,7 +126,31 @@ def test_the_reader_of_expressions_refuses_what_is_none(broken: str) -> None:
         selectors(broken)
 
 
-@pytest.mark.parametrize("kind", ["ours", "real"])
+def shape_of(family: Family) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+    """The series of a family, with the names of their labels and the bounds of buckets."""
+    return {
+        (series, tuple((key, text if key == "le" else "") for key, text in labels)) for series, labels in family.samples
+    }
+
+
+def test_members_of_both_kinds_say_the_same_of_each_other() -> None:
+    with cluster(["real", "ours", "real"], flags=["--snapshot-count=20", "--metrics=extensive"]) as mixed:
+        mixed.puts(mixed.leader(), [f"k{number}" for number in range(50)])
+        real, ours = (scrape(member.url) for member in mixed.running()[:2])
+    names = [name for name in real if name.startswith(("etcd_network_", "etcd_snap", "etcd_debugging_snap"))]
+    assert len(names) >= 10
+    for name in names:
+        assert (ours[name].kind, ours[name].help) == (real[name].kind, real[name].help), name
+        shapes = [shape_of(one[name]) for one in (real, ours)]
+        assert shapes[1] >= shapes[0], name
+    peers = [{dict(labels)["Remote"] for _, labels in one["etcd_network_active_peers"].samples} for one in (real, ours)]
+    assert len(peers[0] & peers[1]) == 1
+    for one in (real, ours):
+        assert value(one, "etcd_debugging_snap_save_total_duration_seconds_count") >= 2
+        assert value(one, "etcd_snap_fsync_duration_seconds_count") >= 2
+
+
+@pytest.mark.parametrize("kind", ["ours", pytest.param("real", marks=pytest.mark.slow)])
 def test_numbers_move_when_a_cluster_is_hurt(kind: str) -> None:
     with cluster([kind] * 3) as hurt:
         leader = hurt.leader()
@@ -179,18 +203,22 @@ def lost_quorum(hurt: Cluster) -> None:
     for member in followers:
         assert member.process is not None
         member.process.send_signal(signal.SIGSTOP)
-    writer = threading.Thread(target=lambda: leader.etcdctl("put", "lost", "x", "--command-timeout=12s"))
-    writer.start()
+    calls = [("put", "lost", "x"), ("get", "lost")]
+    callers = [threading.Thread(target=leader.etcdctl, args=(*call, "--command-timeout=12s")) for call in calls]
+    for caller in callers:
+        caller.start()
     try:
         until(lambda: value(scrape(leader.url), "etcd_server_proposals_pending") >= 1, "no proposal is pending")
         until(lambda: value(scrape(leader.url), "etcd_server_has_leader") == 0, "the lone leader has not stepped down")
         assert value(scrape(leader.url), "etcd_server_is_leader") == 0
         grown(leader, before, "etcd_server_proposals_failed_total", 1)
+        grown(leader, before, "etcd_server_slow_read_indexes_total", 1)
     finally:
         for member in followers:
             assert member.process is not None
             member.process.send_signal(signal.SIGCONT)
-        writer.join()
+        for caller in callers:
+            caller.join()
     hurt.leader()
     until(lambda: value(scrape(leader.url), "etcd_server_has_leader") == 1, "no leader again")
     until(lambda: value(scrape(leader.url), "etcd_server_proposals_pending") == 0, "a proposal is pending for good")

@@ -138,6 +138,7 @@ class Reads:
             asked = self._asked
             self._asked = []
             self._contexts = set()
+            self._stats.read_indexes_failed_total += 1
             self._fail(asked, LEADER_CHANGED)
 
     def expire(self) -> None:
@@ -146,7 +147,7 @@ class Reads:
         expired = [read for read in self._asked if read.tick <= oldest_tick]
         expired += [read for read in self.gathered if read.tick <= oldest_tick]
         if expired:
-            if self._asked and self._had_leader:
+            if self._asked:
                 self._stats.slow_read_indexes_total += 1
                 took = format_duration(self._timeout_ticks * self._tick_ns)
                 self._log.warn(_CALLER, _TIMED_OUT, timeout=took)
@@ -175,6 +176,5 @@ class Reads:
         self._fail(reads, error)
 
     def _fail(self, reads: list[Read], error: RpcError) -> None:
-        self._stats.read_indexes_failed_total += 1
         for read in reads:
             read.fail(error)
