@@ -186,7 +186,6 @@ class Peer(Owner):
         """A stream from the peer is gone or could not be had."""
         self._other_url(url)
         if self.active_since_ns:
-            self.stats.disconnected += 1
             self.stats.received_failures += 1
             fields: dict[str, object] = {"stream-reader-type": KINDS[kind], **self._ids(), "error": reason}
             self._log.warn("rafthttp/stream.go", "lost TCP streaming connection with remote peer", **fields)
@@ -229,6 +228,7 @@ class Peer(Owner):
     def _deactivate(self, reason: str) -> None:
         if self.active_since_ns:
             self.active_since_ns = 0
+            self.stats.disconnected += 1
             fields = {"peer-id": hex_id(self.id), "error": reason}
             self._log.warn(_STATUS, "peer became inactive (message send to peer failed)", **fields)
         elif self._failure != reason:
