@@ -361,3 +361,30 @@ def test_last_messages_of_any_size_arrive(size: int) -> None:
     for call in waiting:
         assert call.outcome() == (0, "")
         assert [len(message) for message in call.messages] == [size]
+
+
+def test_equal_blocks_mean_what_the_table_says_now() -> None:
+    """The server names its status by the newest entry of its table, which changes between two calls."""
+    conn = ClientConnection(Limits(2**31 - 1), Clock(), TransportStats(), b"localhost")
+    conn.receive(frames.settings_frame([]))
+    newest = bytes([0x80 | 62])
+    outcomes = []
+    for stream, status in ((1, b"5"), (3, b""), (5, b"7"), (7, b"")):
+        call = Call(conn, "Unary")
+        call.call.send_last(b"x")
+        head = b"\x88" + (b"\x40\x0bgrpc-status\x01" + status if status else newest)
+        conn.receive(frames.frame(frames.HEADERS, frames.FLAG_END_HEADERS | frames.FLAG_END_STREAM, stream, head))
+        outcomes.append(call.outcome()[0])
+    assert outcomes == [5, 5, 7, 7]
+
+
+def test_a_call_that_new_settings_let_go_leaves_behind_their_acknowledgement() -> None:
+    conn = ClientConnection(Limits(2**31 - 1), Clock(), TransportStats(), b"localhost")
+    conn.receive(frames.settings_frame([(frames.SET_MAX_CONCURRENT_STREAMS, 1)]))
+    for _ in range(2):
+        Call(conn, "Unary").call.send_last(b"x")
+    conn.take_output()
+    conn.receive(frames.settings_frame([(frames.SET_MAX_CONCURRENT_STREAMS, 2)]))
+    out = conn.take_output()
+    assert out.startswith(frames.SETTINGS_ACK)
+    assert out[len(frames.SETTINGS_ACK) + 3] == frames.HEADERS

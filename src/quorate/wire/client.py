@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from quorate import errors
 from quorate.errors import RpcError
@@ -29,7 +30,17 @@ OnHeaders = Callable[[list[Field]], None]
 OnMessage = Callable[[bytes], None]
 OnEnd = Callable[[RpcError | None, list[Field]], None]
 
+HEADS_KEPT: Final = 64
+HEAD_BLOCK_BYTES: Final = 256
 END_BOTH = frames.FLAG_END_HEADERS | frames.FLAG_END_STREAM
+
+
+class ResponseHead:
+    """Response HEADERS or trailers: the fields, and the first value of each name. Kept, so nobody may change them."""
+
+    def __init__(self, fields: list[Field]) -> None:
+        self.fields = fields
+        self.found = dict(reversed(fields))
 
 
 class ClientCall(GrpcStream):
@@ -181,9 +192,9 @@ class ClientCall(GrpcStream):
         if self.on_drain is not None:
             self.on_drain()
 
-    def headers(self, fields: list[Field], ended: bool) -> None:
+    def headers(self, head: ResponseHead, ended: bool) -> None:
         """Take response HEADERS or trailers."""
-        found = dict(reversed(fields))
+        fields, found = head.fields, head.found
         status = found.get(b":status", b"")
         if (
             self._headers_seen == bool(status)
@@ -244,6 +255,7 @@ class ClientConnection(Connection):
         self._max_streams = frames.MAX_STREAM_ID
         self._waiting: deque[ClientCall] = deque()
         self._blocks: dict[bytes, bytes] = {}
+        self._heads: dict[bytes, ResponseHead] = {}  # what equal blocks have meant since the table changed last
 
     def call(
         self,
@@ -313,7 +325,9 @@ class ClientConnection(Connection):
 
     def received_headers(self, stream_id: int, block: bytes, ended: bool) -> None:
         """Take response HEADERS or trailers."""
-        fields = self._decoder.decode(block)
+        head = self._heads.get(block)
+        if head is None:
+            head = self._read_head(block)
         stream = self.streams.get(stream_id)
         if stream is None:
             if self.is_idle(stream_id):
@@ -326,7 +340,19 @@ class ClientConnection(Connection):
         assert isinstance(stream, ClientCall)
         if ended:
             stream.recv_open = False
-        stream.headers(fields, ended)
+        stream.headers(head, ended)
+
+    def _read_head(self, block: bytes) -> ResponseHead:
+        generation = self._decoder.generation
+        head = ResponseHead(self._decoder.decode(block))
+        if generation != self._decoder.generation:
+            # What the kept blocks refer to may have moved in the table.
+            self._heads.clear()
+        elif len(block) <= HEAD_BLOCK_BYTES:
+            if len(self._heads) >= HEADS_KEPT:
+                self._heads.clear()
+            self._heads[block] = head
+        return head
 
     def is_idle(self, stream_id: int) -> bool:
         """Tell whether we have never opened a stream."""

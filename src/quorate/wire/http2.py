@@ -504,9 +504,10 @@ class Connection(Outbox):
             raise Http2Error(frames.FRAME_SIZE_ERROR, "SETTINGS is not a multiple of 6 bytes")
         if size > 6 * MAX_SETTINGS:
             raise Http2Error(frames.ENHANCE_YOUR_CALM, "too many settings")
+        # Before what the settings let go, for the peer holds us to the old ones until it has read this.
+        self.put_control(frames.SETTINGS_ACK)
         for at in range(0, size, 6):
             self._setting(int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big"))
-        self.put_control(frames.SETTINGS_ACK)
         if not self._settled:
             self._settled = True
             self.settled()
