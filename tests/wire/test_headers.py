@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quorate.wire import headers
 from quorate.wire.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Http2Error
 from quorate.wire.headers import HeaderDecoder, encode_fields, encode_integer, valid_name, valid_value
 
@@ -126,3 +127,16 @@ def test_names_and_values():
     assert not valid_value(b" a")
     assert not valid_value(b"a\t")
     assert not valid_value(b"\0")
+
+
+def test_what_is_decoded_for_one_connection_serves_the_next_unless_it_is_secret():
+    block = hpack.Encoder().encode([(":path", "/some/path"), ("token", "a-secret-token")], huffman=True)
+    for _ in range(2):
+        decoder = headers.HeaderDecoder(10_000)
+        assert decoder.decode(block) == [(b":path", b"/some/path"), (b"token", b"a-secret-token")]
+    assert b"/some/path" in headers._shared.values()
+    assert b"a-secret-token" not in headers._shared.values()
+    for number in range(2 * headers.HUFFMAN_MEMO_COUNT):
+        fields = [(":path", f"/p/{number}")]
+        headers.HeaderDecoder(10_000).decode(hpack.Encoder().encode(fields, huffman=True))
+    assert len(headers._shared) <= headers.HUFFMAN_MEMO_COUNT

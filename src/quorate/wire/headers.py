@@ -40,6 +40,14 @@ MAX_RESIZES: Final = 8  # of the table in one block; two have a use (RFC 7541, 4
 HUFFMAN_MEMO_COUNT: Final = 512
 HUFFMAN_MEMO_BYTES: Final = 64
 
+OPEN: Final = frozenset((
+    b":authority", b":method", b":path", b":scheme", b"accept", b"accept-encoding", b"content-type",
+    b"grpc-accept-encoding", b"grpc-encoding", b"te", b"user-agent",
+))  # fmt: skip
+"""Fields whose values are nobody's secret: what one connection has decoded of them is kept for the next ones."""
+
+_shared: Final[dict[bytes, bytes]] = {}
+
 
 class HeaderDecoder:
     """Decodes the header blocks of one connection, in order.
@@ -107,7 +115,7 @@ class HeaderDecoder:
         self._at = at
         return value
 
-    def _string(self) -> bytes:
+    def _string(self, memo: dict[bytes, bytes]) -> bytes:
         block = self._block
         if self._at >= len(block):
             raise Http2Error(COMPRESSION_ERROR, "header block ends early")
@@ -119,10 +127,10 @@ class HeaderDecoder:
             raise Http2Error(COMPRESSION_ERROR, "header block ends early")
         self._at = end
         raw = block[start:end]
-        return self._decode_huffman(raw) if coded else raw
+        return self._decode_huffman(raw, memo) if coded else raw
 
-    def _decode_huffman(self, raw: bytes) -> bytes:
-        known = self._memo.get(raw)
+    def _decode_huffman(self, raw: bytes, memo: dict[bytes, bytes]) -> bytes:
+        known = memo.get(raw)
         if known is not None:
             return known
         try:
@@ -130,15 +138,15 @@ class HeaderDecoder:
         except HPACKError:
             raise Http2Error(COMPRESSION_ERROR, "bad Huffman string") from None
         if len(raw) <= HUFFMAN_MEMO_BYTES:
-            if len(self._memo) >= HUFFMAN_MEMO_COUNT:
-                self._memo.clear()
-            self._memo[raw] = value
+            if len(memo) >= HUFFMAN_MEMO_COUNT:
+                memo.clear()
+            memo[raw] = value
         return value
 
     def _literal(self, mask: int) -> Field:
         index = self._integer(mask)
-        name = self._entry(index)[0] if index else self._string()
-        return name, self._string()
+        name = self._entry(index)[0] if index else self._string(_shared)
+        return name, self._string(_shared if name in OPEN else self._memo)
 
     def _entry(self, index: int) -> Field:
         if 0 < index <= STATIC_COUNT:
