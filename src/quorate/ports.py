@@ -26,7 +26,7 @@ class Completion:
         raise NotImplementedError
 
     def crowded(self) -> bool:
-        """Tell whether so much waits to be read by clients that nothing large should be sent to them now."""
+        """Tell whether so much waits to be read by this client that it should be sent nothing more now."""
         return False
 
     def put_off(self) -> bool:

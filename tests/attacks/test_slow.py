@@ -111,6 +111,23 @@ def test_watch_streams_of_one_connection_that_are_not_read(member):
         client.close()
 
 
+def test_watches_of_history_that_are_not_read(member):
+    """300 streams that ask for the same 6 MB of events, and open no window."""
+    with grpc.insecure_channel(member.endpoint, options=OPTIONS) as channel:
+        put = channel.unary_unary("/etcdserverpb.KV/Put", PutRequest.SerializeToString)
+        for number in range(60):
+            put(PutRequest(key=b"past", value=bytes([number]) * 100_000), timeout=30)
+    create = WatchRequest(create_request=WatchCreateRequest(key=b"past", start_revision=1)).SerializeToString()
+    with Watch(member, 250) as watch:
+        client = Raw(member.client_port)
+        client.drop()
+        client.send(frames.settings_frame([(frames.SET_INITIAL_WINDOW_SIZE, 0)]))
+        for stream in range(1, 601, 2):
+            client.send(headers(stream, b"/etcdserverpb.Watch/Watch") + data(stream, create, end=False))
+        watch.served(50)
+        client.close()
+
+
 def test_unary_messages_in_small_pieces(member):
     """Messages that never end, in DATA frames of two bytes: what is kept of them is little more than what was sent."""
     with Watch(member, 150) as watch:

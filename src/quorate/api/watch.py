@@ -219,8 +219,7 @@ class _WatchCall(WatchSink):
 
     def ready(self) -> bool:
         """Tell whether the client reads fast enough to be sent more."""
-        queued = self._call.queued_bytes()
-        return queued < SLOW_BYTES and (queued == 0 or not self._call.crowded())
+        return self._call.queued_bytes() < SLOW_BYTES and not self._call.crowded()
 
     def events(self, watch_id: int, rev: int, events: list[bytes]) -> None:
         """Send events."""

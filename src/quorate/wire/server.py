@@ -231,8 +231,8 @@ class Http2Call(ServerCall):
         return self._stream.queued
 
     def crowded(self) -> bool:
-        """Tell whether nothing large should be added to what waits for clients."""
-        return self._stream.server.crowded()
+        """Tell whether the client should be sent nothing more until it reads."""
+        return self._stream.server.is_full()
 
     def put_off(self) -> bool:
         """Have the method of a unary call called anew later, if nothing large should be sent now."""
@@ -392,7 +392,7 @@ class ServerConnection(Connection):
 
     def when_free(self, stream: Stream, message: bytes) -> None:
         """Serve a whole request, now or when its turn has come."""
-        if self._late or self._waiting or self._is_full():
+        if self._late or self._waiting or self.is_full():
             self.put_off(stream, message)
             self.signal()
             return
@@ -410,7 +410,8 @@ class ServerConnection(Connection):
         else:
             stream.unaffordable()
 
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Tell whether the client leaves unread what it may, or more than its share of what all may."""
         limits = self.limits
         if self.queued_bytes > limits.max_queued_bytes:
             return True
@@ -439,7 +440,7 @@ class ServerConnection(Connection):
     def _serve_waiting(self) -> None:
         self._served_ns = self.clock()
         for stream_id in list(self._waiting):
-            if self._is_full():
+            if self.is_full():
                 return  # until something is read
             if self.clock() - self._served_ns > self.limits.slice_ns:
                 self._late = True
