@@ -351,7 +351,7 @@ HTTP: list[Request] = [
     ("timeout over", "/v3/kv/range", of(key=b64("foo")), {"headers": {"Grpc-Timeout": "-1S"}}),
     ("long timeout", "/v3/kv/range", of(key=b64("foo")), {"headers": {"Grpc-Timeout": "100S"}}),
     ("no timeout", "/v3/kv/range", of(key=b64("foo")), {"headers": {"Grpc-Timeout": "0S"}}),
-    ("timeout of a stream", "/v3/watch", of(create_request={"key": b64("w")}), {"headers": {"Grpc-Timeout": "300m"}}),
+    ("timeout of a stream", "/v3/watch", of(create_request={"key": b64("w")}), {"headers": {"Grpc-Timeout": "1500m"}}),
     ("binary header", "/v3/kv/range", of(key=b64("foo")), {"headers": {"Grpc-Metadata-x-bin": "!!!!"}}),
     ("good binary header", "/v3/kv/range", of(key=b64("foo")), {"headers": {"Grpc-Metadata-x-bin": "YQ=="}}),
     ("needs a leader", "/v3/kv/range", of(key=b64("foo")), {"headers": {"Grpc-Metadata-Hasleader": "true"}}),
@@ -465,7 +465,7 @@ LOCKS: list[Request] = [
     ),
     ("proclaim without", "/v3/election/proclaim", of(value=b64("x")), {}),
     ("proclaim stranger", "/v3/election/proclaim", of(leader={"name": b64("v"), "key": b64("k"), "rev": "1"}), {}),
-    ("observe", "/v3/election/observe", of(name=b64("vote")), {"headers": {"Grpc-Timeout": "700m"}}),
+    ("observe", "/v3/election/observe", of(name=b64("vote")), {"headers": {"Grpc-Timeout": "1500m"}}),
     ("observe bad", "/v3/election/observe", of(name=1), {}),
     ("resign", "/v3/election/resign", lambda memory: of(leader=memory["leader"]["leader"]), {}),
     ("resign without", "/v3/election/resign", "{}", {}),
@@ -524,7 +524,7 @@ USERS: list[Request] = [
         "/v3/watch",
         of(create_request={"key": b64("a1")}),
         {
-            "headers": {"Grpc-Timeout": "500m"},
+            "headers": {"Grpc-Timeout": "1500m"},
             "later": "3.5.25: its own words, and an id of -1",
             "ours": '"cancel_reason":"rpc error: code = InvalidArgument desc = etcdserver: user name is empty"}}'
             '\n{"error":{"message":',
@@ -535,7 +535,7 @@ USERS: list[Request] = [
         "/v3/watch",
         of(create_request={"key": b64("z")}),
         {
-            "headers": lambda memory: {"Authorization": memory["reader"]["token"], "Grpc-Timeout": "500m"},
+            "headers": lambda memory: {"Authorization": memory["reader"]["token"], "Grpc-Timeout": "1500m"},
             "later": "3.5.25: an id of -1",
             "ours": '"watch_id":"-1","created":true,"canceled":true,"cancel_reason":"rpc error: code = Permission',
         },
