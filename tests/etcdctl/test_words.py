@@ -115,7 +115,7 @@ def test_versions_and_completion(twins: Twins) -> None:
     version = twins.ours.run(("version",))
     assert version.stdout == "etcdctl version: 3.6.14\nAPI version: 3.6\n"
     script = twins.ours.run(("completion", "bash"), None, None, False).stdout
-    shell = f'{script}\nCOMP_WORDS=(etcdctl lease gr); COMP_CWORD=2; _etcdctl; echo "${{COMPREPLY[@]}}"'
+    shell = f'{script}\nCOMP_LINE="etcdctl lease gr"; COMP_POINT=16; _etcdctl; echo "${{COMPREPLY[@]}}"'
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
     assert done.stdout == "grant\n"
     for shell_name in ("zsh", "fish", "powershell"):

@@ -254,7 +254,7 @@ def test_completion_names_every_command(tmp_path: Path, shell: str) -> None:
     for word in ("snapshot", "restore", "verify", "hashkv", "migrate", "data-dir", "bump-revision", "write-out"):
         assert word in script
     if shell == "bash":
-        ask = f'{script}\nCOMP_WORDS=(etcdutl snapshot res) COMP_CWORD=2; _etcdutl; echo "${{COMPREPLY[@]}}"'
+        ask = f'{script}\nCOMP_LINE="etcdutl snapshot res" COMP_POINT=20; _etcdutl; echo "${{COMPREPLY[@]}}"'
         done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
         assert done.stdout == "restore\n"
 

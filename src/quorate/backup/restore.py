@@ -11,6 +11,7 @@ a member would start on. Source: etcd's etcdutl/snapshot/v3_snapshot.go.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -75,6 +76,9 @@ class RestoreOptions:
     skip_hash_check: bool = False
     bump_revision: int = 0
     mark_compacted: bool = False
+    progress: Callable[[int, int], None] | None = None
+    """Called with the bytes copied and those in all."""
+
     memory_map_size: int = 0
     """Without effect: nothing is mapped beyond the file's size. It shows in the log, as in etcd."""
 
@@ -138,7 +142,7 @@ def _is_empty(disk: Disk, path: str) -> bool:
 def _build(disk: Disk, options: RestoreOptions, cluster: Cluster, paths: Paths, log: Log) -> None:
     size = _checked_size(disk, options)
     disk.make_dirs(paths.snap)
-    _copy(disk, options.path, paths.db, size)
+    _copy(disk, options.path, paths.db, size, options.progress)
     last = _check(disk, paths.db, options.skip_hash_check, log)
     if options.bump_revision > _REVISION_MAX - last:
         raise BackupError(f"--bump-revision {options.bump_revision} goes beyond the last possible revision")
@@ -187,13 +191,15 @@ def _go_bytes(data: bytes) -> str:
     return "[" + " ".join(map(str, data)) + "]"
 
 
-def _copy(disk: Disk, source: str, target: str, size: int) -> None:
+def _copy(disk: Disk, source: str, target: str, size: int, progress: Callable[[int, int], None] | None) -> None:
     old = disk.open(source, read_only=True)
     try:
         new = disk.open(target, create=True, mode=0o600)
         try:
             for offset in range(0, size, COPY_BYTES):
                 new.write_at(old.read_at(min(COPY_BYTES, size - offset), offset), offset)
+                if progress is not None:
+                    progress(min(offset + COPY_BYTES, size), size)
             new.sync()
         finally:
             new.close()

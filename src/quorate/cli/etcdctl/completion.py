@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quorate.cli.etcdctl.commands import Command
 from quorate.cli.etcdctl.context import Context, bad_args
+from quorate.cli.etcdctl.pflag import BOOL
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
@@ -22,14 +23,32 @@ def _words(root: Command, command: Command) -> str:
     return " ".join([*names, *flags, *[f"--{flag.name}" for flag in root.flags], "--help"])
 
 
+def _valued(root: Command) -> str:
+    """Return the flags that take the next word for their value, as a shell pattern."""
+    flags = [flag for _, command in _paths(root, "") for flag in command.flags]
+    switches = {flag.name for flag in flags if flag.kind == BOOL}
+    found = {f"--{flag.name}" for flag in flags if flag.name not in switches}
+    found |= {f"-{flag.short}" for flag in flags if flag.short and flag.name not in switches}
+    return "|".join(sorted(found))
+
+
 def bash(root: Command) -> str:
-    """Return the script for bash."""
+    """Return the script for bash. It splits the line itself, for bash takes "=" and ":" for ends of words."""
     cases = "\n".join([f'    "{path}") words="{_words(root, command)}" ;;' for path, command in _paths(root, "")])
     groups = "|".join([path for path, command in _paths(root, "") if path and command.commands])
     return f"""# bash completion for {root.name}
 _{root.name}() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" path="" words="" word
-  for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+  local line="${{COMP_LINE:0:COMP_POINT}}" current="" path="" words="" word last="" given=()
+  read -ra given <<< "$line"
+  if [[ "$line" != *" " ]]; then
+    current="${{given[${{#given[@]}}-1]}}"
+    given=("${{given[@]:0:${{#given[@]}}-1}}")
+  fi
+  for word in "${{given[@]:1}}"; do
+    case "$last" in
+      {_valued(root)}) last=""; continue ;;
+    esac
+    last="$word"
     case "$word" in
       -*) ;;
       *) case "$path" in
@@ -39,6 +58,10 @@ _{root.name}() {{
   done
   case "$path" in
 {cases}
+  esac
+  case "$last" in
+    -w|--write-out) words="fields json protobuf simple table" ;;
+    {_valued(root)}) words="" ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
   if [ ${{#COMPREPLY[@]}} -eq 0 ]; then COMPREPLY=($(compgen -f -- "$current")); fi

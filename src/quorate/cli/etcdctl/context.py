@@ -114,6 +114,11 @@ class Context:
             from quorate.cli.etcdctl.settings import apply_environment
 
             apply_environment(self)
+            if sys.stdout.isatty() and "write-out" not in self.flags.given:
+                from quorate.cli.etcdctl.people import PeoplePrinter
+
+                self._printer = PeoplePrinter(self.on("hex"), sys.stdout)
+                return
             self._printer = make_printer(self.text("write-out"), self.on("hex"))
             if self._printer is None:
                 raise ExitError(BAD_FEATURE, "unsupported output format")

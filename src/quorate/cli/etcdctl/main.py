@@ -54,8 +54,7 @@ def run(words: Sequence[str]) -> int:
     try:
         flags.parse(rest)
     except FlagError as error:
-        sys.stderr.write(f"Error: {error}\n")
-        sys.stderr.flush()
+        print_error(str(error))
         show_usage(path)
         sys.stderr.write("\n")
         return 1
@@ -67,8 +66,7 @@ def run(words: Sequence[str]) -> int:
     except ExitError as stop:
         sys.stdout.flush()
         if stop.text:
-            sys.stderr.buffer.write(b"Error: " + stop.text.encode("utf-8", "surrogateescape") + b"\n")
-            sys.stderr.flush()
+            print_error(stop.text)
         return stop.status
     finally:
         sys.stdout.flush()
@@ -87,6 +85,17 @@ def run_v2(words: Sequence[str]) -> int:
     from quorate.cli.etcdctl.v2.app import run
 
     return run(words)
+
+
+def print_error(text: str) -> None:
+    """Print an error on stderr; on a terminal also what to try."""
+    if sys.stderr.isatty():
+        from quorate.cli.etcdctl.people import show_error
+
+        show_error(text, sys.stderr)
+    else:
+        sys.stderr.buffer.write(b"Error: " + text.encode("utf-8", "surrogateescape") + b"\n")
+        sys.stderr.flush()
 
 
 def handler(command: Command) -> Callable[[Context], None]:
@@ -177,7 +186,13 @@ def unknown_command(word: str) -> None:
     similar = [each.name for each in ROOT.commands if alike(word, each.name)]
     if similar:
         text += "\nDid you mean this?\n" + "".join([f"\t{name}\n" for name in similar]) + "\n"
-    sys.stderr.write(text + "Run 'etcdctl --help' for usage.\n")
+    text += "Run 'etcdctl --help' for usage.\n"
+    if sys.stderr.isatty():
+        from quorate.cli.etcdctl.people import hint
+
+        advice = hint(text)
+        text += f"  Try: {advice}\n" if advice else ""
+    sys.stderr.write(text)
 
 
 def version(context: Context) -> None:

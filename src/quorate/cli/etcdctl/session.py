@@ -49,7 +49,12 @@ def public_text(error: RpcError) -> str:
 
 
 def zap(level: str, logger: str, caller: str, message: str, fields: Mapping[str, str | int]) -> None:
-    """Write a log line as zap does."""
+    """Write a log line as zap does; on a terminal, one for people."""
+    if sys.stderr.isatty():
+        from quorate.cli.etcdctl.people import show_log
+
+        show_log(level, message, fields, sys.stderr)
+        return
     import json
 
     now = time.time()

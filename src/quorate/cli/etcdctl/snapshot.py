@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from quorate.cli.etcdctl.context import INTERRUPTED, Context, ExitError, bad_args
+from quorate.cli.etcdctl.progress import Bar
 from quorate.cli.etcdctl.session import CallError, public_text, zap
 from quorate.client import methods
 from quorate.client.errors import SnapshotError
@@ -41,10 +43,16 @@ def save(context: Context) -> None:
         zap("info", "client", "v3@v3.6.14/maintenance.go:237", "opened snapshot stream; downloading", {})
         zap("info", "", f"{CALLER}:73", "fetching snapshot", {"endpoint": endpoints[0]})
         version = ""
+        bar: Bar | None = None
         while (data := call.next(None if limit_s is None else begun_ns / 1e9 + limit_s)) is not None:
             part = methods.SNAPSHOT.decode(data)
             version = part.version or version
             file.write(part.blob)
+            if sys.stderr.isatty():
+                bar = bar or Bar(file.size + part.remaining_bytes, sys.stderr, human_bytes)
+                bar.show(file.size)
+        if bar is not None:
+            bar.finish()
         zap("info", "client", "v3@v3.6.14/maintenance.go:302", "completed snapshot read; closing", {})
         size = file.size
         file.finish()

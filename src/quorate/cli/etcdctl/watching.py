@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from quorate import errors
-from quorate.cli.etcdctl.session import CallError, Session, public_text
+from quorate.cli.etcdctl.session import CallError, Session, public_text, zap
 from quorate.client.direct import DirectCall
 from quorate.client.methods import WATCH
 from quorate.client.policy import backoff_s
@@ -26,6 +27,7 @@ class Watch:
         self._next_revision = request.start_revision
         self._call: DirectCall | None = None
         self.ended = False
+        self._lost = False
 
     def take(self, until_s: float | None = None) -> pb.WatchResponse | None:
         """Return the next response that says something, None when `until_s` is over. Raises CallError."""
@@ -73,6 +75,9 @@ class Watch:
         self._call = None
         if error is not None and error.code in FATAL:
             raise CallError(error)
+        if sys.stderr.isatty() and not self._lost:
+            zap("warn", "", "", f"connection lost; watching on from revision {self._next_revision} when it is back", {})
+        self._lost = True
         self._session.leave()
         time.sleep(backoff_s(2))
 
@@ -80,6 +85,7 @@ class Watch:
         if response.canceled:
             self.ended = True
             return True
+        self._lost = False
         if response.created:
             if self._next_revision == 0:
                 self._next_revision = response.header.revision + 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 from quorate.cli.etcdctl.context import bad_args
 from quorate.cli.etcdutl.context import Context
 from quorate.cli.etcdutl.printer import check_format, hash_row, render, status_row
@@ -41,9 +44,27 @@ def restore(context: Context) -> None:
         skip_hash_check=context.on("skip-hash-check"),
         bump_revision=bump,
         mark_compacted=mark,
+        progress=_progress() if sys.stderr.isatty() else None,
         memory_map_size=context.number("initial-memory-map-size"),
     )
     run(context.disk, options, context.log)
+
+
+def _progress() -> Callable[[int, int], None]:
+    from quorate.cli.etcdctl.progress import Bar
+    from quorate.units import human_bytes
+
+    bar: Bar | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or Bar(total, sys.stderr, human_bytes)
+        if done < total:
+            bar.show(done)
+        else:
+            bar.finish()
+
+    return show
 
 
 def save(context: Context) -> None:
