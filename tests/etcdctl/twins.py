@@ -169,14 +169,14 @@ class Twins:
             view(tool, outcome, str if tool is self.real else change)
             for tool, outcome in zip(self.tools, found, strict=True)
         ]
+        if "table" in args and re.search(r"ID\d", seen[0].stdout):
+            for outcome in seen:  # an id may have a digit less, and its column be narrower by one
+                outcome.stdout = re.sub("-+", "-", re.sub(" +", " ", outcome.stdout))
         if sort:
             for outcome in seen:
                 outcome.stdout = " ".join(
                     sorted(re.sub(r"ID\d+", "ID", part) for part in re.split(r'[\n,"\[\]{} ]+', outcome.stdout))
                 )
-        if "table" in args and re.search(r"ID\d", seen[0].stdout):
-            for outcome in seen:  # an id may have a digit less, and its column be narrower by one
-                outcome.stdout = re.sub("-+", "-", re.sub(" +", " ", outcome.stdout))
         assert seen[1] == seen[0], (args, "a real server", found[1].stderr)
         assert seen[2] == seen[0], (args, "our server", found[2].stderr)
         if code is not None:
