@@ -41,13 +41,18 @@ def test_python(capsys: pytest.CaptureFixture[str]) -> None:
 def test_tour(tmp_path: Path) -> None:
     commands = tour()
     assert len(commands) > 5
-    tool = tmp_path / "bin" / "etcdctl"
-    tool.parent.mkdir()
-    tool.write_text(f'#!/bin/sh\nexec {sys.executable} -m quorate.cli.etcdctl.main "$@"\n')
-    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    for name in ("etcdctl", "etcdutl", "benchmark"):
+        tool = tmp_path / "bin" / name
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text(f'#!/bin/sh\nexec {sys.executable} -m quorate.cli.{name}.main "$@"\n')
+        tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     with EmbeddedMember() as etcd:
         env = {key: value for key, value in os.environ.items() if not key.startswith("ETCDCTL_")}
-        env |= {"PATH": f"{tool.parent}:{env['PATH']}", "PYTHONPATH": f"{ROOT}/src", "ETCDCTL_ENDPOINTS": etcd.endpoint}
+        env |= {
+            "PATH": f"{tmp_path}/bin:{env['PATH']}",
+            "PYTHONPATH": f"{ROOT}/src",
+            "ETCDCTL_ENDPOINTS": etcd.endpoint,
+        }
         for command, output in commands:
             words = command.replace("127.0.0.1:2379", etcd.endpoint)
             if words.endswith(" &"):
