@@ -26,6 +26,7 @@ from quorate.server.entry import AUTHENTICATE
 from quorate.server.execute import Executor
 from quorate.server.permissions import Permissions
 from quorate.server.quota import Quota
+from quorate.server.refusals import Refusals
 from quorate.server.txn import is_read_only
 from quorate.wire.rpc import Router, ServerCall
 from tests.mvcc.fakes import FakeBackend, FakeLoop
@@ -209,6 +210,7 @@ class FakeServer(Server):
         self.auth.recover()
         self.access = Access(self.auth, self.tokens)
         self.permissions = Permissions(self.auth, self.lessor)
+        self.refusals = Refusals(self.auth, self.access, self.permissions)
         quota = Quota(self.backend, -1)
         self.executor = Executor(
             self.loop, self.store, self.lessor, self.alarms, quota, self.headers, self.auth, self.permissions
@@ -340,7 +342,7 @@ class FakeServer(Server):
         self.asked.append(("update", member_id, peer_urls))
         then(self.outcome)
 
-    def member_promote(self, member_id, then):
+    def member_promote(self, member_id, then, token=b""):
         self.asked.append(("promote", member_id))
         then(self.outcome)
 

@@ -330,7 +330,7 @@ def test_the_name_in_a_certificate() -> None:
     assert world.error(AUTH + "UserList", pb.AuthUserListRequest(), name="ghost") is errors.USER_NOT_FOUND
     gateway = Call({b"grpcgateway-accept": b"x"})
     gateway.name = "root"
-    assert world.server.refusal(1, gateway) is EMPTY
+    assert world.server.refusals.call(1, gateway) is EMPTY
     without, _, _ = guarded()
     assert without.error(KV + "Range", read, name="u") is EMPTY
 

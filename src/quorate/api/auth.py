@@ -110,7 +110,7 @@ class AuthService:
     def _hash(
         self, kind: int, request: pb.AuthUserAddRequest | pb.AuthUserChangePasswordRequest, call: ServerCall
     ) -> None:
-        refused = self._server.refusal(NEEDS_ROOT, call)
+        refused = self._server.refusals.call(NEEDS_ROOT, call)
         if refused is not None:
             call.fail(refused)
             return
@@ -148,7 +148,7 @@ class AuthService:
 
     def _look_as_root(self, call: ServerCall, answer: Callable[[], Message]) -> None:
         def checked() -> Message:
-            refused = self._server.refusal(NEEDS_ROOT, call)
+            refused = self._server.refusals.call(NEEDS_ROOT, call)
             if refused is not None:
                 raise refused
             return answer()

@@ -153,7 +153,7 @@ class UnaryMethod(Generic[M]):
                 if text is not None:
                     error = _undecodable(text)
                 elif enabled and self.need:
-                    error = guard.server.refusal(self.need, call)
+                    error = guard.server.refusals.call(self.need, call)
                 if error is None:
                     self.serve(call, request)
                     return
@@ -209,7 +209,7 @@ class RawMethod(Generic[M]):
                     return
                 raw = canonical
         if enabled and self.need:
-            error = guard.server.refusal(self.need, call)
+            error = guard.server.refusals.call(self.need, call)
             if error is not None:
                 call.fail(error)
                 return
@@ -265,7 +265,7 @@ class StreamMethod:
             return
         error = guard.refuse_stream(call, self.learner)
         if error is None and enabled and self.need:
-            error = guard.server.refusal(self.need, call)
+            error = guard.server.refusals.call(self.need, call)
         if error is not None:
             call.fail(error)
         else:

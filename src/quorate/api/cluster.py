@@ -64,7 +64,7 @@ class ClusterService:
         except ValueError:
             call.fail(errors.MEMBER_BAD_URLS)
             return
-        refused = self._server.refusal(NEEDS_ROOT, call)
+        refused = self._server.refusals.call(NEEDS_ROOT, call)
         if refused is not None:
             call.fail(refused)
             return
@@ -103,7 +103,7 @@ class ClusterService:
         answer = self._answer(call)
 
         def then(error: RpcError | None) -> None:
-            answer(error or self._server.refusal(NEEDS_USER, call))
+            answer(error or self._server.refusals.call(NEEDS_USER, call))
 
         if request.linearizable:
             self._server.linearizable(then)

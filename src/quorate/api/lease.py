@@ -70,10 +70,10 @@ class LeaseService:
     def time_to_live(self, call: ServerCall, request: LeaseTimeToLiveRequest) -> None:
         """Serve LeaseTimeToLive."""
         server = self._server
-        error = server.refusal(NEEDS_USER, call)
+        error = server.refusals.call(NEEDS_USER, call)
         if error is None and request.keys:
             lease = server.lessor.lookup(request.ID)
-            error = server.lease_keys_refusal(call, [] if lease is None else [lease])
+            error = server.refusals.lease_keys(call, [] if lease is None else [lease])
         if error is not None:
             call.fail(error)
         else:
@@ -82,7 +82,7 @@ class LeaseService:
     def leases(self, call: ServerCall, _: LeaseLeasesRequest) -> None:
         """Serve LeaseLeases."""
         found = self._server.leases()
-        error = self._server.lease_keys_refusal(call, found)
+        error = self._server.refusals.lease_keys(call, found)
         if error is not None:
             call.fail(error)
             return
@@ -169,7 +169,7 @@ class _KeepAlive:
         while self._waiting and not self._renewing and self._call.queued_bytes() < _SLOW_BYTES:
             self._current = self._waiting.popleft()
             self._header = self._server.header(self._server.store.current_rev)
-            error = self._server.lease_refusal(self._call, self._current)
+            error = self._server.refusals.lease(self._call, self._current)
             if error is not None:
                 self._end(error)
                 break

@@ -64,7 +64,7 @@ class MaintenanceService:
 
     def alarm(self, call: ServerCall, request: AlarmRequest, raw: bytes) -> None:
         """Serve Alarm."""
-        error = self._server.refusal(NEEDS_USER if request.action == AlarmRequest.GET else NEEDS_ROOT, call)
+        error = self._server.refusals.call(NEEDS_USER if request.action == AlarmRequest.GET else NEEDS_ROOT, call)
         if error is not None:
             call.fail(error)
         elif not (0 <= request.action < _ALARM_ACTIONS and 0 <= request.alarm < len(_ALARM_NAMES)):

@@ -265,7 +265,7 @@ class NextEvent(Step):
         self._loop = server.loop
         self._call = call
         self._queue: deque[tuple[int, bytes]] = deque()
-        self._error: RpcError | None = server.read_refusal(call, key, end)
+        self._error: RpcError | None = server.refusals.read(call, key, end)
         self._task: Task | None = None
         self._stream = server.watch_hub.stream(_EventSink(self))
         if self._error is None:

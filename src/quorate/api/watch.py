@@ -173,7 +173,7 @@ class _WatchCall(WatchSink):
             self._refuse_create(_COMPACTED_REASON)
             return
         key = request.key or FROM_KEY
-        denied = self._server.read_refusal(self._call, key, request.range_end)
+        denied = self._server.refusals.read(self._call, key, request.range_end)
         if denied is not None:
             # Why a client may not is told in the words of gRPC, since it has no status of its own to tell it.
             reason = f"rpc error: code = {errors.CODE_NAMES[denied.code]} desc = {denied.text}"

@@ -139,7 +139,7 @@ class PeerWeb(HttpHandler):
             members = b"[" + b",".join(member_json(member) for member in server.cluster.member_list()) + b"]\n"
             reply.respond(200, [_JSON, self._cluster], members)
 
-        refused = server.refusal(NEEDS_ROOT, _Asker(value_of(request.headers, b"authorization")))
+        refused = server.refusals.call(NEEDS_ROOT, _Asker(value_of(request.headers, b"authorization")))
         if refused is not None:
             then(refused)
         elif server.is_leader():

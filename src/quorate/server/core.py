@@ -10,7 +10,7 @@ What happens in between is in `turn`; this module admits requests, answers reads
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from quorate import errors
 from quorate.auth.access import NEEDS_USER, Access
@@ -36,6 +36,7 @@ from quorate.proto.rpc_pb2 import (
 from quorate.raft.types import Entry, HardState, Message, Snapshot
 from quorate.server import entry as kinds
 from quorate.server.alarm import NOSPACE
+from quorate.server.answers import Answers
 from quorate.server.apply import Applier
 from quorate.server.authentries import AuthEntries
 from quorate.server.bootlog import StartError
@@ -51,6 +52,7 @@ from quorate.server.permissions import Permissions
 from quorate.server.proposals import MAX_PENDING, Proposals
 from quorate.server.quota import Quota
 from quorate.server.reads import Read, Reads
+from quorate.server.refusals import Refusals
 from quorate.server.slow import TRACE_NS, SlowLog
 from quorate.server.snapshots import MadeThen, Snapshots
 from quorate.server.stats import ServerStats
@@ -64,7 +66,6 @@ __all__ = ["Server", "ServerParts"]
 
 # Entries that may wait to be applied before new requests are refused (etcd: maxGapBetweenApplyAndCommitIndex).
 MAX_BACKLOG: Final = 5_000
-READS_SLICE_NS: Final = 20_000_000
 READ_RETRY_NS: Final = 500_000_000
 NO_LEADER_ELECTIONS: Final = 3
 ADVANCE_POLL_NS: Final = 50_000_000
@@ -109,7 +110,8 @@ class Server(TurnEvents):
         self.passwords = Passwords(parts.loop, config.bcrypt_cost)
         self.auth = AuthStore(parts.loop, parts.log, parts.backend, self.tokens, self.passwords.cost)
         self.access = Access(self.auth, self.tokens, config.client_cert_auth)
-        self.permissions = Permissions(self.auth, parts.lessor)
+        permissions = Permissions(self.auth, parts.lessor)
+        self.refusals = Refusals(self.auth, self.access, permissions)
         self._executor = Executor(
             self.loop,
             self.store,
@@ -118,10 +120,12 @@ class Server(TurnEvents):
             self.quota,
             self._headers,
             self.auth,
-            self.permissions,
+            permissions,
         )
         self._proposals = Proposals(self._ids)
         self._slow = SlowLog(parts.loop, parts.log, config.warning_apply_ns, self.stats)
+        slow_ns = min(config.warning_apply_ns, TRACE_NS)
+        self._answers = Answers(parts.loop, self._executor, self.refusals, self.stats, self._slow, slow_ns)
         self._applier = Applier(
             parts.loop,
             self.stats,
@@ -213,7 +217,6 @@ class Server(TurnEvents):
             self._propose,
         )
         self._transfers = Transfers(parts.loop, config.request_timeout_ns, parts.cluster, parts.node, self._turn)
-        self._slow_read_ns = min(config.warning_apply_ns, TRACE_NS)
         self._ticks = 0
         self._tick_due_ns = 0
         self._advance_until_ns = 0
@@ -395,7 +398,7 @@ class Server(TurnEvents):
                 lease_id = self._ids.next_id() & _MAX_INT64
             request.ID = lease_id
             raw = request.SerializeToString()
-        error = self.refusal(NEEDS_USER, done) if self.auth.enabled else None
+        error = self.refusals.call(NEEDS_USER, done)
         if error is not None:
             done.fail(error)
         else:
@@ -403,7 +406,7 @@ class Server(TurnEvents):
 
     def lease_revoke(self, request: LeaseRevokeRequest, raw: bytes, done: Completion) -> None:
         """Revoke a lease and delete its keys."""
-        error = self.refusal(NEEDS_USER, done) if self.auth.enabled else None
+        error = self.refusals.call(NEEDS_USER, done)
         if error is not None:
             done.fail(error)
         else:
@@ -469,14 +472,14 @@ class Server(TurnEvents):
     def range(self, request: RangeRequest, done: Completion) -> None:
         """Read a range. The caller has checked the key and the sort options."""
         if request.serializable or self._reads_at_once():
-            self._answer_range(request, done, self.loop.monotonic_ns())
+            self._answers.range(request, done, self.loop.monotonic_ns())
         else:
             self._gather(request, done, None)
 
     def read_only_txn(self, request: TxnRequest, serializable: bool, done: Completion) -> None:
         """Answer a transaction that only reads."""
         if serializable or self._reads_at_once():
-            self._answer_txn(request, done, self.loop.monotonic_ns())
+            self._answers.txn(request, done, self.loop.monotonic_ns())
         else:
             self._gather(request, done, None)
 
@@ -501,102 +504,10 @@ class Server(TurnEvents):
 
     def run_reads(self, reads: list[Read]) -> None:
         """Answer reads that may run now; when they take long, the rest of them in the next turn."""
-        began_ns = self.loop.monotonic_ns()
-        for place, read in enumerate(reads):
-            if place & 7 == 7 and self.loop.monotonic_ns() - began_ns > READS_SLICE_NS:
-                self._reads.put_back(reads[place:])
-                self._turn.schedule()
-                return
-            then = read.then
-            done = read.done
-            if then is not None:
-                then(None)
-            elif done is not None:
-                if isinstance(read.request, RangeRequest):
-                    self._answer_range(read.request, done, read.begun_ns)
-                else:
-                    self._answer_txn(cast(TxnRequest, read.request), done, read.begun_ns)
-
-    def _answer_range(self, request: RangeRequest, done: Completion, begun_ns: int) -> None:
-        if request.range_end and done.put_off():
-            return
-        if self.auth.enabled:
-            refused = self.read_refusal(done, request.key, request.range_end)
-            if refused is not None:
-                done.fail(refused)
-                return
-        start_ns = self.loop.monotonic_ns()
-        try:
-            response = self._executor.range(request)
-        except RpcError as error:
-            error.__traceback__ = None
-            self.stats.failed_range_seconds.observe((self.loop.monotonic_ns() - start_ns) / 1e9)
-            done.fail(error)
-            return
-        end_ns = self.loop.monotonic_ns()
-        self.stats.range_seconds.observe((end_ns - start_ns) / 1e9)
-        if end_ns - begun_ns > self._slow_read_ns:
-            self._slow.read(request, response, None, begun_ns, start_ns)
-        done.complete(response)
-
-    def _answer_txn(self, request: TxnRequest, done: Completion, begun_ns: int) -> None:
-        if done.put_off():
-            return
-        if self.auth.enabled:
-            who = self.access.who(done)
-            refused = who if isinstance(who, RpcError) else self.permissions.txn_error(who, request)
-            if refused is None and isinstance(who, AuthInfo):
-                refused = self._stale(who)
-            if refused is not None:
-                done.fail(refused)
-                return
-        start_ns = self.loop.monotonic_ns()
-        try:
-            response = self._executor.read_only_txn(request)
-        except RpcError as error:
-            error.__traceback__ = None
-            done.fail(error)
-            return
-        if self.loop.monotonic_ns() - begun_ns > self._slow_read_ns:
-            self._slow.read(request, response, None, begun_ns, start_ns)
-        done.complete(response)
-
-    # -- Who may do what, while authentication is enabled
-
-    def refusal(self, need: int, call: Completion) -> RpcError | None:
-        """Return why a call must not be served that needs a user or the root role (auth.access.NEEDS_...)."""
-        return self.access.refusal(need, call) if self.auth.enabled else None
-
-    def read_refusal(self, call: Completion, key: bytes, end: bytes) -> RpcError | None:
-        """Return why a call may not read a range."""
-        if not self.auth.enabled:
-            return None
-        who = self.access.who(call)
-        if isinstance(who, RpcError):
-            return who
-        return self.auth.read_error(who, key, end) or self._stale(who)
-
-    def _stale(self, info: AuthInfo) -> RpcError | None:
-        """Return what real etcd says after a read for which the revision was not the present one."""
-        return errors.AUTH_OLD_REVISION if info.revision not in (0, self.auth.revision) else None
-
-    def lease_refusal(self, call: Completion, lease_id: int) -> RpcError | None:
-        """Return why a call may not keep a lease alive."""
-        if not self.auth.enabled:
-            return None
-        who = self.access.who(call)
-        if isinstance(who, RpcError):
-            return who
-        return errors.USER_EMPTY if who is NOBODY else self.permissions.lease_error(who, lease_id)
-
-    def lease_keys_refusal(self, call: Completion, leases: list[Lease]) -> RpcError | None:
-        """Return why a call may not see the keys of leases."""
-        if not self.auth.enabled:
-            return None
-        who = self.access.who(call)
-        if isinstance(who, RpcError):
-            return who
-        return errors.USER_EMPTY if who is NOBODY else self.permissions.lease_keys_error(who, leases)
+        answered = self._answers.run(reads)
+        if answered < len(reads):
+            self._reads.put_back(reads[answered:])
+            self._turn.schedule()
 
     # -- Leases
 
