@@ -17,9 +17,9 @@ from tests.oracle import real_binary
 
 NEW_IN_3_6 = {
     "completion": "3.5.1 has none; tests/etcdctl/test_people.py completes with bash",
-    "downgrade cancel": "3.5.1 has none; words of 3.6's source",
-    "downgrade enable": "3.5.1 has none; words of 3.6's source",
-    "downgrade validate": "3.5.1 has none; words of 3.6's source",
+    "downgrade cancel": "3.5.1 has none; words of 3.6's source, tests/etcdctl/test_words.py",
+    "downgrade enable": "3.5.1 has none; words of 3.6's source, tests/etcdctl/test_words.py",
+    "downgrade validate": "3.5.1 has none; words of 3.6's source, tests/etcdctl/test_words.py",
 }
 
 

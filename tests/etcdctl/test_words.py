@@ -138,3 +138,22 @@ def test_start_up_loads_nothing_heavy(twins: Twins) -> None:
     assert not loaded & {"asyncio", "uvloop", "ssl", "grpc", "grpclib", "dns", "cryptography", "subprocess", "email"}
     rooms = {name.split(".")[1] for name in loaded if name.startswith("quorate.")}
     assert rooms <= {"cli", "client", "errors", "proto", "wire", "measure", "ports", "runtime", "units"}, rooms
+
+
+def test_downgrade(twins: Twins) -> None:
+    """3.5.1 has no such command; the words are those of 3.6's source, the answers our server's (cluster version 3.5)."""
+    for words, code, out, error in (
+        ("validate 3.4", 0, "Downgrade validate success, cluster version 3.5\n", ""),
+        ("enable 3.4", 0, "Downgrade enable success, cluster version 3.5\n", ""),
+        ("cancel", 0, "Downgrade cancel success, cluster version 3.5\n", ""),
+        ("validate", 128, "", "Error: TARGET_VERSION not provided"),
+        ("enable", 128, "", "Error: TARGET_VERSION not provided"),
+        ("validate 3.4 x", 128, "", "Error: too many arguments"),
+        ("enable 3.9", 1, "", "Error: etcdserver: invalid downgrade target version"),
+        ("validate nonsense", 1, "", "Error: etcdserver: wrong downgrade target version format"),
+    ):
+        done = twins.own.run(["downgrade", *words.split()])
+        errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+        assert (done.code, done.stdout, errors) == (code, out, [error] if error else []), words
+    as_json = twins.own.run(["downgrade", "validate", "3.4", "-w", "json"])
+    assert as_json.stdout.endswith('},"version":"3.5"}\n')

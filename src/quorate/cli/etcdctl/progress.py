@@ -65,12 +65,14 @@ class Bar:
     def _draw(self, when: str, end: str = "") -> None:
         share = self._done / self._total if self._total else 1.0
         head, tail = f" {self._amount(self._done)} / {self._amount(self._total)} ", f"{share * 100:7.2f}%{when}"
+        padded = 0
         if self._stream.isatty():
+            padded = self._width
             room = min(shutil.get_terminal_size().columns - len(head) - len(tail) - 4, 60)
             filled = int(room * min(share, 1.0))
             if room > 9:
                 head += f"[{'=' * filled}{'>' if filled < room else ''}{' ' * (room - filled - 1)}] "
         line = head + tail
-        self._stream.write("\r" + line.ljust(self._width) + end)
+        self._stream.write("\r" + line.ljust(padded) + end)
         self._stream.flush()
         self._width = len(line) if not end else 0
