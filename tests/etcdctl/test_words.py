@@ -141,7 +141,7 @@ def test_start_up_loads_nothing_heavy(twins: Twins) -> None:
 
 
 def test_downgrade(twins: Twins) -> None:
-    """3.5.1 has no such command; the words are those of 3.6's source, the answers our server's (cluster version 3.5)."""
+    """3.5.1 has no such command; the words are those of 3.6's source, answers our server's."""
     for words, code, out, error in (
         ("validate 3.4", 0, "Downgrade validate success, cluster version 3.5\n", ""),
         ("enable 3.4", 0, "Downgrade enable success, cluster version 3.5\n", ""),
