@@ -136,7 +136,9 @@ def test_a_watch_says_that_it_waits_for_the_server() -> None:
         subprocess.run([*put, "second"], check=True, capture_output=True)
         text = terminal.read("second\n")
         assert text.count("connection lost") == 1
-        assert plain(text).count("PUT\nk\n") == 2
+        assert text.count("\x1b[32mPUT\x1b[0m\nk\n") == 2
+        subprocess.run([*put[:2], "del", "k"], check=True, capture_output=True)
+        terminal.read("\x1b[31mDELETE\x1b[0m\nk\n\n")
     finally:
         terminal.close()
         member.close()

@@ -97,6 +97,11 @@ class PeoplePrinter(SimplePrinter):
         """Print an answer."""
         if kind == "endpoint-health":
             write(self._health(answer).encode())
+        elif kind == "watch":
+            for event in answer.events:
+                word, colour = ("DELETE", RED) if event.type else ("PUT", GREEN)
+                before = self.pair(event.prev_kv) if event.HasField("prev_kv") else b""
+                write(paint(word, colour, self._stream).encode() + b"\n" + before + self.pair(event.kv))
         elif kind in TABLES:
             write(self.columns(*TABLES[kind](answer)).encode("utf-8", "surrogateescape"))
         else:
