@@ -109,3 +109,22 @@ def test_a_service_may_put_a_large_answer_off_until_others_are_read():
     assert (method.handled[0], method.handled[1]) == (1, 1)
     other.conn.lost()
     assert (one.stats.held_bytes, one.stats.queued_bytes) == (0, 0)
+
+
+def test_calls_that_wait_for_their_turn_are_answered_however_their_messages_came():
+    limits = Limits()
+    limits.slice_ns = -1
+    server = Server(limits)
+    server.conn.receive(frames.PREFACE + frames.settings_frame([]))
+    message = grpc_message(b"m" * 300)
+    for stream in range(1, 81, 2):
+        server.conn.receive(frames.frame(frames.HEADERS, 4, stream, block_of("/test.Echo/Unary")))
+        if stream % 4 == 1:
+            server.conn.receive(frames.frame(frames.DATA, 1, stream, message))
+        else:
+            server.conn.receive(frames.frame(frames.DATA, 0, stream, message[:100]))
+            server.conn.receive(frames.frame(frames.DATA, 1, stream, message[100:]))
+    while server.conn.has_output():
+        server.conn.take_output()
+    assert server.method("Unary").handled[0] == 40
+    assert server.stats.held_bytes == 0

@@ -38,7 +38,7 @@ class GrpcStream(Stream):
 
     def received(self, data: bytes, start: int, end: int, ended: bool) -> None:
         """Take DATA."""
-        if self.held == 0 and end - start >= PREFIX_BYTES and data[start] == 0:
+        if self._buffer is None and end - start >= PREFIX_BYTES and data[start] == 0:
             size = data[start + 1] << 24 | data[start + 2] << 16 | data[start + 3] << 8 | data[start + 4]
             body = start + PREFIX_BYTES
             if body + size == end and size <= self._max_message_bytes:
@@ -49,7 +49,7 @@ class GrpcStream(Stream):
         if start < end:
             self._assemble(data[start:end])
         if ended and not self.done:
-            if self.held:
+            if self._buffer is not None:
                 self.broken(grpc.TRUNCATED)
             else:
                 self.half_closed()
@@ -64,7 +64,7 @@ class GrpcStream(Stream):
             self._buffer = None
             self.broken(grpc.OUT_OF_BUDGET)
             return
-        if self.held < self._need:
+        if len(buffer) < self._need:
             return
         data = bytes(buffer)
         self._buffer = None

@@ -442,15 +442,15 @@ class ServerConnection(Connection):
         for stream_id in list(self._waiting):
             if self.is_full():
                 return  # until something is read
-            if self.clock() - self._served_ns > self.limits.slice_ns:
-                self._late = True
-                self.signal()
-                return
             waiting = self._waiting.pop(stream_id, None)
             if waiting is not None:
                 stream, message = waiting
                 self.release(stream)
                 stream.serve(message)
+            if self.clock() - self._served_ns > self.limits.slice_ns:
+                self._late = True
+                self.signal()
+                return
 
     def _drop(self, stream: Stream) -> None:
         super()._drop(stream)
