@@ -62,9 +62,8 @@ class UvLoop(Loop):
         self._computations: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._computer: threading.Thread | None = None
 
-    def monotonic_ns(self) -> int:
-        """Return the monotonic clock."""
-        return time.monotonic_ns()
+    # Asked several times a request: the built-in itself, without a frame of Python's around it.
+    monotonic_ns = staticmethod(time.monotonic_ns)
 
     def time_ns(self) -> int:
         """Return nanoseconds since the Unix epoch."""

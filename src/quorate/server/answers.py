@@ -55,6 +55,8 @@ class Answers:
             done.fail(refused)
             return
         start_ns = self._loop.monotonic_ns()
+        if begun_ns == 0:  # it has not waited
+            begun_ns = start_ns
         try:
             response = self._executor.range(request)
         except RpcError as error:
@@ -77,6 +79,8 @@ class Answers:
             done.fail(refused)
             return
         start_ns = self._loop.monotonic_ns()
+        if begun_ns == 0:  # it has not waited
+            begun_ns = start_ns
         try:
             response = self._executor.read_only_txn(request)
         except RpcError as error:

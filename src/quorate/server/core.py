@@ -472,14 +472,14 @@ class Server(TurnEvents):
     def range(self, request: RangeRequest, done: Completion) -> None:
         """Read a range. The caller has checked the key and the sort options."""
         if request.serializable or self._reads_at_once():
-            self._answers.range(request, done, self.loop.monotonic_ns())
+            self._answers.range(request, done, 0)
         else:
             self._gather(request, done, None)
 
     def read_only_txn(self, request: TxnRequest, serializable: bool, done: Completion) -> None:
         """Answer a transaction that only reads."""
         if serializable or self._reads_at_once():
-            self._answers.txn(request, done, self.loop.monotonic_ns())
+            self._answers.txn(request, done, 0)
         else:
             self._gather(request, done, None)
 
