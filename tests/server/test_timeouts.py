@@ -6,7 +6,7 @@ import pytest
 
 from quorate.errors import TIMEOUT, TIMEOUT_DUE_TO_CONNECTION_LOST, TIMEOUT_DUE_TO_LEADER_FAIL, RpcError
 from quorate.server.timeouts import Timeouts
-from quorate.server.transport import NullTransport
+from quorate.server.transport import Transport
 
 MS = 1_000_000
 TICK_NS = 100 * MS
@@ -14,7 +14,7 @@ NOW_NS = 1000 * TICK_NS
 OWN, OTHER, THIRD = 1, 2, 3
 
 
-class Connections(NullTransport):
+class Connections(Transport):
     """Connections that stand since some tick of 100 ms."""
 
     def __init__(self, since: dict[int, int]) -> None:
