@@ -49,6 +49,11 @@ def our_command() -> list[str]:
     return [chosen] if chosen else [sys.executable, "-m", "quorate.cli.etcd"]
 
 
+def our_path() -> str:
+    """Return the PYTHONPATH for our command: $QUORATE_PATH, nothing for an installed command, or this source tree."""
+    return os.environ.get("QUORATE_PATH", "" if os.environ.get("QUORATE_ETCD") else str(ROOT / "src"))
+
+
 def free_port() -> int:
     """Return a port that nobody listens on, below the range from which the kernel picks ports for clients."""
     while True:
@@ -120,7 +125,7 @@ class Member:
             *self.flags,
         ]
         env = {k: v for k, v in os.environ.items() if not k.startswith(("ETCD_", "ETCDCTL_"))}
-        env["PYTHONPATH"] = os.environ.get("QUORATE_PATH", str(ROOT / "src"))
+        env["PYTHONPATH"] = our_path()
         env.update(self.env)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=self.owned)

@@ -90,7 +90,7 @@ def test_asyncio(member: TlsMember) -> None:
 
 def test_etcdctl(member: TlsMember) -> None:
     files = [f"--cacert={member.ca}", f"--cert={member.cert}", f"--key={member.key}"]
-    limit = "--command-timeout=700ms"
+    limit = "--command-timeout=3s"
     forms = (
         [*files, f"--endpoints={member.endpoint}"],
         [*files, f"--endpoints=https://{member.endpoint}"],

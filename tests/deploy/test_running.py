@@ -19,7 +19,7 @@ import pytest
 
 from quorate.client import BlockingClient, EtcdError, TlsOptions
 from tests.deploy.files import DEPLOY, Addresses, certs, environment_file, pod, rewritten, services
-from tests.oracle import ROOT, our_command, real_binary
+from tests.oracle import our_command, our_path, real_binary
 
 pytestmark = pytest.mark.process
 
@@ -54,7 +54,7 @@ class Started:
     def start(self, notify: str = "") -> None:
         """Start the process."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ETCD_", "NOTIFY_"))}
-        env["PYTHONPATH"] = os.environ.get("QUORATE_PATH", str(ROOT / "src"))
+        env["PYTHONPATH"] = our_path()
         env |= self.settings
         if notify:
             env["NOTIFY_SOCKET"] = notify

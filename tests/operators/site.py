@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quorate.cli.certs import make, parse
-from tests.oracle import ROOT, free_port, our_command, real_binary
+from tests.oracle import ROOT, free_port, our_command, our_path, real_binary
 
 CTL = "quorate.cli.etcdctl.main"
 UTL = "quorate.cli.etcdutl.main"
@@ -51,7 +51,7 @@ class Running:
     def start(self, extra: list[str] | None = None) -> Running:
         """Start the process."""
         base = {name: value for name, value in os.environ.items() if not name.startswith(("ETCD", "NOTIFY"))}
-        base["PYTHONPATH"] = os.environ.get("QUORATE_PATH", str(ROOT / "src"))
+        base["PYTHONPATH"] = our_path()
         self.folder.mkdir(exist_ok=True)
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.oracle import ROOT, free_port, our_command, real_binary
+from tests.oracle import free_port, our_command, our_path, real_binary
 
 
 def command_of(kind: str) -> list[str]:
@@ -20,7 +20,7 @@ def command_of(kind: str) -> list[str]:
 def environment(**more: str) -> dict[str, str]:
     """Return an environment without settings of etcd's."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ETCD", "QUORATE_NAMESERVER"))}
-    env["PYTHONPATH"] = os.environ.get("QUORATE_PATH", str(ROOT / "src"))
+    env["PYTHONPATH"] = our_path()
     return {**env, **more}
 
 

@@ -24,7 +24,7 @@ from quorate.runtime.process import notify_ready
 from quorate.runtime.settings import MemberSettings
 from quorate.runtime.sockets import ListenError, address_of, listen
 from quorate.runtime.urls import parse_url, parse_urls
-from tests.oracle import ROOT, Member, free_port, our_command, real_binary
+from tests.oracle import Member, free_port, our_command, our_path, real_binary
 
 pytestmark = pytest.mark.process
 
@@ -82,7 +82,7 @@ def test_an_open_watch_does_not_hold_up_the_end_for_long(member: Member) -> None
         time.sleep(0.5)
         start = time.monotonic()
         assert member.stop() == -signal.SIGTERM
-        assert time.monotonic() - start < 2.5
+        assert time.monotonic() - start < 4.5  # those who have not gone by then are cut off after 5 s
     finally:
         watch.kill()
         watch.wait()
@@ -118,7 +118,7 @@ def test_under_a_terminal_with_a_bare_environment_every_line_is_json(tmp_path: P
         f"--listen-peer-urls={urls[1]}", f"--initial-advertise-peer-urls={urls[1]}", f"--initial-cluster=m1={urls[1]}",
     ]  # fmt: skip
     ours, theirs = pty.openpty()
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("QUORATE_PATH", str(ROOT / "src"))}
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": our_path()}
     process = subprocess.Popen(
         [*our_command(), *words], stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=env, close_fds=True
     )

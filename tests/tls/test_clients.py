@@ -17,7 +17,7 @@ import pytest
 from quorate.client import BlockingClient, EtcdError, TlsOptions
 from quorate.proto.rpc_pb2 import RangeRequest, RangeResponse
 from tests.etcdctl.twins import environment
-from tests.oracle import ROOT, free_port, our_command, real_binary
+from tests.oracle import free_port, our_command, our_path, real_binary
 from tests.tls.certs import Authority, Pair
 from tests.tls.world import TlsMember, client_context, https_get, served, tls_member, until
 
@@ -333,7 +333,7 @@ def test_the_file_of_settings(pki: Pki, tmp_path: Path) -> None:
     path = tmp_path / "etcd.yaml"
     path.write_text(json.dumps(settings))
     env = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
-    env["PYTHONPATH"] = os.environ.get("QUORATE_PATH", str(ROOT / "src"))
+    env["PYTHONPATH"] = our_path()
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen([*our_command(), f"--config-file={path}"], stderr=log, env=env, cwd=tmp_path)
     try:

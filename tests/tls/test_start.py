@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.oracle import ROOT, free_port, our_command, real_binary
+from tests.oracle import free_port, our_command, our_path, real_binary
 from tests.tls.certs import Authority
 from tests.tls.world import TlsMember, client_context, https_get, served, until
 
@@ -84,7 +84,7 @@ def run(kind: str, flags: list[str], pki: Path, folder: Path) -> tuple[int | Non
         words = [word.replace(name, address) for word in words]
     command = [real_binary("etcd")] if kind == "real" else our_command()
     env = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
-    env["PYTHONPATH"] = os.environ.get("QUORATE_PATH", str(ROOT / "src"))
+    env["PYTHONPATH"] = our_path()
     words = [word.replace("=D/", f"={pki}/") for word in words]
     log = folder / "log"
     with open(log, "wb") as file:
