@@ -2,6 +2,7 @@
 
 A file is read again when it has changed, which costs a stat each time. A change within the clock's grain of an earlier
 one cannot be seen by a stat, so a file that is younger than `SETTLED_NS` is read each time as well.
+The library for certificates is loaded with the first of them: members without TLS keep its memory.
 Source: Go's crypto/tls (X509KeyPair), etcd's client/pkg/tlsutil and client/pkg/transport/listener_tls.go (checkCRL).
 """
 
@@ -11,17 +12,16 @@ import os
 import re
 import time
 from base64 import b64decode
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 SETTLED_NS: Final = 2 * 10**9
 _PEM: Final = re.compile(
     rb"-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n((?:[A-Za-z-]+:[^\n]*\n)*)(.*?)-----END \1-----", re.DOTALL
 )
-_Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 class TlsError(Exception):
@@ -86,6 +86,8 @@ def check_pair(cert_pem: bytes, key_pem: bytes) -> None:
             'tls: failed to find "CERTIFICATE" PEM block in certificate input after skipping PEM blocks of the '
             f"following types: [{' '.join(kind for kind, _, _ in blocks)}]"
         )
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     key = _key_of(key_pem)
     public = _parse(certificates[0]).public_key()
     if type(public) is not type(key.public_key()):
@@ -96,13 +98,18 @@ def check_pair(cert_pem: bytes, key_pem: bytes) -> None:
 
 
 def _parse(der: bytes) -> x509.Certificate:
+    from cryptography import x509
+
     try:
         return x509.load_der_x509_certificate(der)
     except ValueError:
         raise TlsError("x509: malformed certificate") from None
 
 
-def _key_of(pem: bytes) -> _Key:
+def _key_of(pem: bytes) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
     blocks = pem_blocks(pem)
     found = [block for block in blocks if block[0] == "PRIVATE KEY" or block[0].endswith(" PRIVATE KEY")]
     if not found:
@@ -136,6 +143,8 @@ def load_authorities(path: str) -> bytes:
 
 def revoked_serials(content: bytes) -> frozenset[int]:
     """Return the serial numbers of a revocation list, DER (3.6) or PEM (3.5 too). Raises TlsError."""
+    from cryptography import x509
+
     for kind, _, data in pem_blocks(content):
         if kind == "X509 CRL":
             content = data

@@ -11,9 +11,6 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from quorate.runtime.duration import quote
 from quorate.runtime.tls.files import TlsError
 
@@ -52,6 +49,9 @@ class Identity:
 @lru_cache(maxsize=1024)
 def identify(der: bytes) -> Identity:
     """Return what a certificate says; clients come again with the same one. Raises TlsError."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
     try:
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
