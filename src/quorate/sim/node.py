@@ -158,9 +158,11 @@ class Node:
         try:
             parts = bootstrap.run()
         except StartError as error:
-            # Such as: the cluster has changed since it was told of it. Somebody will start it again.
+            # Such as: the member that it asked has not heard of it yet. It is started again, by the faults or below.
             self.log_line("error", str(error), {})
             self.kill()
+            if not self.world.nemesis.active:
+                self.world.clock.later(500 * MS, self._start_again)
             return
         except OSError as error:
             if self.disk.failed:
@@ -198,6 +200,10 @@ class Node:
     def _leave(self, loop: NodeLoop) -> None:
         if self.alive and self.loop is loop:
             self.kill()
+
+    def _start_again(self) -> None:
+        if not self.alive and not self.gone:
+            self.start()
 
     def _stopped(self, error: BaseException) -> None:
         """The process ended by itself."""
