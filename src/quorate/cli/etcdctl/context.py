@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from quorate.cli.etcdctl.pflag import FlagSet
+from quorate.cli.etcdctl.pflag import FlagReader, FlagSet
 
 if TYPE_CHECKING:
     from quorate.cli.etcdctl.commands import Command
@@ -34,34 +34,18 @@ def bad_args(text: str) -> ExitError:
     return ExitError(BAD_ARGS, text)
 
 
-class Context:
+class Context(FlagReader):
     """One run of one command."""
 
     def __init__(self, path: Sequence[Command], flags: FlagSet, words: list[str]) -> None:
         self.path = path
-        self.flags = flags
+        super().__init__(flags)
         self.words = words
         self.args = flags.args
         self._session: Session | None = None
         self._printer: Printer | None = None
         self._opened: list[Session] = []
         self._endpoints: list[str] | None = None
-
-    def text(self, name: str) -> str:
-        """Return a string flag."""
-        value = self.flags.value(name)
-        assert isinstance(value, str), name
-        return value
-
-    def on(self, name: str) -> bool:
-        """Return a boolean flag."""
-        return self.flags.value(name) is True
-
-    def number(self, name: str) -> int:
-        """Return an integer flag, or a duration's nanoseconds."""
-        value = self.flags.value(name)
-        assert isinstance(value, int), name
-        return value
 
     def seconds(self, name: str) -> float:
         """Return a duration flag."""

@@ -155,3 +155,26 @@ class FlagSet:
         except ValueError as error:
             name = f"-{flag.short}, --{flag.name}" if flag.short else f"--{flag.name}"
             raise FlagError(f"invalid argument {quote(text)} for {quote(name)} flag: {error}") from None
+
+
+class FlagReader:
+    """What a command was told, by the types of its flags."""
+
+    def __init__(self, flags: FlagSet) -> None:
+        self.flags = flags
+
+    def text(self, name: str) -> str:
+        """Return a string flag."""
+        value = self.flags.value(name)
+        assert isinstance(value, str), name
+        return value
+
+    def on(self, name: str) -> bool:
+        """Return a boolean flag."""
+        return self.flags.value(name) is True
+
+    def number(self, name: str) -> int:
+        """Return an integer flag, or a duration's nanoseconds."""
+        value = self.flags.value(name)
+        assert isinstance(value, int), name
+        return value
